@@ -1,0 +1,21 @@
+"""Blocks over sequences (T, N, ...): synapses that give currents, units that fire, pools and readouts."""
+
+from .norm import SequenceBatchNorm
+from .pool import AvgPool, MaxPool
+from .readout import Readout, mean_over_time
+from .synapse import ConvBN, LinearBN, Synapse
+from .unit import Current, SpikingUnit, gather_current
+
+__all__ = [
+    "AvgPool",
+    "ConvBN",
+    "Current",
+    "LinearBN",
+    "MaxPool",
+    "Readout",
+    "SequenceBatchNorm",
+    "SpikingUnit",
+    "Synapse",
+    "gather_current",
+    "mean_over_time",
+]

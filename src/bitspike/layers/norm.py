@@ -1,0 +1,65 @@
+"""Batch normalisation whose statistics cover the global batch, also when several processes share it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+from ..ops import all_mean
+from ..ops.collective import is_shared
+
+__all__ = ["SequenceBatchNorm"]
+
+
+class SequenceBatchNorm(nn.BatchNorm2d):
+    """BatchNorm2d over (T·N, C, H, W): time steps share the statistics.
+
+    With several processes, mean and variance are averaged over them (equal shares of the batch), so a distributed
+    run follows the single-process one; works on any device, where torch's own synchronised variant needs a GPU.
+    """
+
+    def forward(self, input: Tensor) -> Tensor:
+        if not (self.training and is_shared()):
+            return super().forward(input)
+        axes = (0, 2, 3)
+        x = input if input.dtype == torch.float64 else input.float()
+        mean = all_mean(x.mean(axes))
+        centred = x - mean.view(1, -1, 1, 1)
+        variance = all_mean((centred**2).mean(axes))
+        self._track(mean.detach(), variance.detach(), x.numel() // x.shape[1])
+        normalised = centred * torch.rsqrt(variance + self.eps).view(1, -1, 1, 1)
+        out = normalised * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
+        return out.to(input.dtype)
+
+    def _track(self, mean: Tensor, variance: Tensor, samples_here: int) -> None:
+        samples = samples_here * torch.distributed.get_world_size()
+        with torch.no_grad():
+            momentum = self.momentum if self.momentum is not None else 0.1
+            assert self.running_mean is not None and self.running_var is not None
+            self.running_mean.lerp_(mean.to(self.running_mean.dtype), momentum)
+            unbiased = variance * (samples / max(samples - 1, 1))
+            self.running_var.lerp_(unbiased.to(self.running_var.dtype), momentum)
+            if self.num_batches_tracked is not None:
+                self.num_batches_tracked.add_(1)
+
+
+def batch_norm_affine(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> tuple[Tensor, Tensor]:
+    """(gain, offset), each (C,): the evaluation-mode map y = gain * x + offset of a batch normalisation."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    gain = norm.weight * torch.rsqrt(norm.running_var + norm.eps)
+    return gain, norm.bias - norm.running_mean * gain
+
+
+def over_time(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
+    """Apply a function of (N, ...) to every step of ``x`` (T, N, ...) at once.
+
+    A sequence that repeats one step (made by ``expand``, stride 0 over time) is computed once.
+    """
+    if x.shape[0] > 1 and x.stride(0) == 0:
+        once = function(x[0])
+        return once.expand(x.shape[0], *once.shape)
+    return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+
+

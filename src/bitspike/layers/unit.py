@@ -1,0 +1,37 @@
+"""The unit every deployable network is made of: currents from one or two sources into one layer of neurons."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from ..neurons import Neuron
+from .synapse import Synapse
+
+__all__ = ["Current", "SpikingUnit", "gather_current"]
+
+Current = Synapse | nn.Identity
+
+
+class SpikingUnit(nn.Module):
+    """spikes = neuron(sum_i current_i(input_i)).
+
+    ``currents`` are synapses, or ``nn.Identity`` for a shortcut whose spikes are added to the current as they are.
+    One input per current, each (T, N, C, H, W).
+    """
+
+    def __init__(self, neuron: Neuron, *currents: Current) -> None:
+        super().__init__()
+        self.currents = nn.ModuleList(currents)
+        self.neuron = neuron
+
+    def forward(self, *inputs: Tensor) -> Tensor:
+        spikes: Tensor = self.neuron(gather_current(self, inputs))
+        return spikes
+
+
+def gather_current(unit: SpikingUnit, inputs: tuple[Tensor, ...]) -> Tensor:
+    """Sum of the unit's currents (T, N, C, H, W)."""
+    if len(inputs) != len(unit.currents):
+        raise ValueError(f"the unit has {len(unit.currents)} currents but was given {len(inputs)} inputs")
+    total: Tensor = sum(current(x) for current, x in zip(unit.currents, inputs, strict=True))  # type: ignore[assignment]
+    return total

@@ -1,0 +1,7 @@
+"""Spiking neurons: thin modules over ``ops``. A sequence is (T, N, ...); ``step`` takes one step (N, ...)."""
+
+from .lif import LIF, PLIF
+from .observe import FiringRate, observe_rates
+from .registry import NEURONS, Neuron, register_neuron
+
+__all__ = ["LIF", "NEURONS", "PLIF", "FiringRate", "Neuron", "observe_rates", "register_neuron"]

@@ -1,0 +1,40 @@
+"""Names of the neurons, and what they have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from torch import Tensor, nn
+
+from ..ops import MembraneQuantizer
+
+__all__ = ["NEURONS", "Neuron", "register_neuron"]
+
+
+class Neuron(nn.Module):
+    """Turns currents (T, N, ...) into spikes (T, N, ...) without keeping state between calls.
+
+    ``membrane`` is the quantizer of the stored membrane, or None. ``causal`` neurons also ``step``.
+    """
+
+    causal: bool = True
+    membrane: MembraneQuantizer | None
+
+    def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Spikes (N, ...) and the next state for one step of current (N, ...); state None is the resting state."""
+        raise TypeError(f"{type(self).__name__} looks at the whole sequence and cannot be stepped")
+
+
+NEURONS: dict[str, type[Neuron]] = {}
+N = TypeVar("N", bound=type[Neuron])
+
+
+def register_neuron(name: str) -> Callable[[N], N]:
+    """Class decorator that makes a neuron known by ``name`` to the tests, the docs and the command line."""
+
+    def register(cls: N) -> N:
+        NEURONS[name] = cls
+        return cls
+
+    return register

@@ -1,0 +1,56 @@
+"""Binary weights: standardisation, power-of-two scale and the error-decay sign estimator.
+
+Source: Q-SNN (ACM Multimedia 2024), weight regulation; the estimator is the one known from IR-Net.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+__all__ = ["error_decay_schedule", "error_decay_sign", "power_of_two_scale", "standardize"]
+
+
+def standardize(weight: Tensor) -> Tensor:
+    """(W - mean) / std per output channel; weight (M, ...), unbiased std, gradients flow through both.
+
+    A constant channel has no direction to standardise and is returned as zeros.
+    """
+    rows = weight.flatten(1)
+    centred = rows - rows.mean(1, keepdim=True)
+    std = centred.std(1, keepdim=True)
+    return (centred / torch.where(std > 0, std, torch.ones_like(std))).view_as(weight)
+
+
+def power_of_two_scale(standardized: Tensor) -> Tensor:
+    """2^round(log2(mean |w|)) per output channel, shape (M, 1, ...), without gradient; 1 for a zero channel."""
+    magnitude = standardized.detach().flatten(1).abs().mean(1)
+    magnitude = torch.where(magnitude > 0, magnitude, torch.ones_like(magnitude))
+    scale = torch.exp2(torch.log2(magnitude).round())
+    return scale.view(-1, *[1] * (standardized.dim() - 1))
+
+
+class _ErrorDecaySign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, k: Tensor, t: Tensor) -> Tensor:
+        ctx.save_for_backward(x, k, t)
+        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        x, k, t = ctx.saved_tensors
+        return gradients[0] * k * t * (1 - torch.tanh(t * x) ** 2), None, None
+
+
+def error_decay_sign(x: Tensor, k: Tensor, t: Tensor) -> Tensor:
+    """Sign with 0 mapped to +1; backward is the derivative of k * tanh(t * x). ``k`` and ``t`` are scalars."""
+    result: Tensor = _ErrorDecaySign.apply(x, k, t)
+    return result
+
+
+def error_decay_schedule(progress: float) -> tuple[float, float]:
+    """(k, t) at training progress e / E in [0, 1]: t = 10^(-1 + 2 progress), k = max(1 / t, 1)."""
+    t = 10.0 ** (-1.0 + 2.0 * progress)
+    return max(1.0 / t, 1.0), t

@@ -1,0 +1,77 @@
+"""Leaky integrate-and-fire membranes: one step, and the scan over time that defines every faster kernel.
+
+For each step, with the carried membrane c (0 at the start) and input current x::
+
+    u = leak(c) + x
+    s = 1 if u - threshold > 0 else 0
+    c = store(reset(u, s))
+
+``store`` is the identity or a membrane quantizer: the spike is decided on the full u, only what is carried to the
+next step is low-bit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from .quantize import floor_ste
+from .surrogate import Surrogate, Triangle, spike
+
+__all__ = ["LifRule", "hard_reset", "lif_scan", "lif_step", "multiplicative_leak", "shift_leak", "soft_reset"]
+
+Leak = Callable[[Tensor], Tensor]
+Reset = Callable[[Tensor, Tensor, float], Tensor]
+Store = Callable[[Tensor], Tensor]
+
+
+def multiplicative_leak(factor: float | Tensor) -> Leak:
+    """c -> factor * c."""
+    return lambda carry: factor * carry
+
+
+def shift_leak(shift: int, step: float = 1.0) -> Leak:
+    """c -> c - floor(c / 2^shift) on the grid of multiples of ``step``: the integer rule c - (c >> shift)."""
+    return lambda carry: carry - floor_ste(carry / step / 2**shift) * step
+
+
+def hard_reset(membrane: Tensor, spikes: Tensor, threshold: float) -> Tensor:
+    """0 where a spike was fired."""
+    return (1 - spikes) * membrane
+
+
+def soft_reset(membrane: Tensor, spikes: Tensor, threshold: float) -> Tensor:
+    """The threshold is subtracted where a spike was fired."""
+    return membrane - threshold * spikes
+
+
+@dataclass(frozen=True)
+class LifRule:
+    """Everything about a step but its data. ``detach_reset`` keeps gradients out of the reset's spike."""
+
+    leak: Leak = multiplicative_leak(0.5)
+    threshold: float = 1.0
+    surrogate: Surrogate = Triangle()
+    reset: Reset = hard_reset
+    detach_reset: bool = False
+    store: Store | None = None
+
+
+def lif_step(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tensor, Tensor]:
+    """One step for ``current`` (N, ...); ``carry`` None stands for a resting membrane. Returns (spikes, carry)."""
+    membrane = current if carry is None else rule.leak(carry) + current
+    spikes = spike(membrane - rule.threshold, rule.surrogate)
+    rest = rule.reset(membrane, spikes.detach() if rule.detach_reset else spikes, rule.threshold)
+    return spikes, rest if rule.store is None else rule.store(rest)
+
+
+def lif_scan(current: Tensor, rule: LifRule, carry: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Spikes (T, N, ...) for ``current`` (T, N, ...), and the carry after the last step."""
+    spikes = []
+    for x in current.unbind(0):
+        fired, carry = lif_step(x, carry, rule)
+        spikes.append(fired)
+    return (torch.stack(spikes) if spikes else torch.empty_like(current)), carry

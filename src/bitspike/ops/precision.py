@@ -1,0 +1,60 @@
+"""What a quantizer declares about itself, and how to find the one attached to a weight.
+
+A weight quantizer is a ``torch.nn.utils.parametrize`` parametrization: any layer's weight can carry one, no special
+layer class is needed. A membrane quantizer is the ``membrane`` of a neuron.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+__all__ = ["MembraneQuantizer", "Precision", "WeightQuantizer", "weight_quantizer"]
+
+
+@dataclass(frozen=True)
+class Precision:
+    """``bits`` per value, number of ``levels``, whether zero is one of them, and what shares a scale."""
+
+    bits: int
+    levels: int
+    has_zero: bool
+    granularity: str
+
+
+@runtime_checkable
+class WeightQuantizer(Protocol):
+    """Forward gives ``integers * scale``; training, size accounting and export all use the same ``integers``."""
+
+    @property
+    def precision(self) -> Precision: ...
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        """Integer-valued weights (same shape, gradients by the method's estimator) and their scale, broadcastable."""
+        ...
+
+
+@runtime_checkable
+class MembraneQuantizer(Protocol):
+    """Forward maps the membrane after the reset to what is stored for the next step."""
+
+    @property
+    def precision(self) -> Precision: ...
+
+    @property
+    def log2_step(self) -> int | None:
+        """Exponent of the power-of-two grid, or None where the rule has no exact integer form."""
+        ...
+
+    def __call__(self, membrane: Tensor) -> Tensor: ...
+
+
+def weight_quantizer(layer: nn.Module, name: str = "weight") -> WeightQuantizer | None:
+    """The last quantizer attached to ``layer``'s parameter, or None where it is full precision."""
+    if not parametrize.is_parametrized(layer, name):
+        return None
+    attached = [p for p in layer.parametrizations[name] if isinstance(p, WeightQuantizer)]  # type: ignore[index, union-attr]
+    return attached[-1] if attached else None
