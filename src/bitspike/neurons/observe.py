@@ -29,7 +29,9 @@ def observe_rates(model: nn.Module) -> Iterator[list[FiringRate]]:
     rates: list[FiringRate] = []
     handles = [
         module.register_forward_hook(
-            lambda _module, _inputs, spikes, name=name: rates.append(FiringRate(name, all_mean(_mean(spikes))))
+            lambda neuron, _inputs, spikes, name=name: rates.append(
+                FiringRate(neuron.label or name, all_mean(_mean(spikes)))
+            )
         )
         for name, module in model.named_modules()
         if isinstance(module, Neuron)

@@ -19,6 +19,7 @@ class Neuron(nn.Module):
     """
 
     causal: bool = True
+    label: str | None = None  # shown in reports where the module's path does not tell
     membrane: MembraneQuantizer | None
 
     def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:

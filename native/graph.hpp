@@ -1,0 +1,89 @@
+// A verified integer graph in memory. What the nodes mean: src/bitspike/deploy/ir.py.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "format.hpp"
+
+namespace bitspike {
+
+enum class Op : std::uint32_t { Input, Conv, Linear, Lif, OrPool, SumPool, Add, Readout };
+constexpr std::uint32_t kOps = 8;
+const char* op_name(Op op);
+
+// What an edge carries; see ir.py.
+enum class Kind { Input, Spikes, Counts, Current, Logits };
+const char* kind_name(Kind kind);
+
+struct Node {
+  Op op = Op::Input;
+  Kind kind = Kind::Input;  // of the edge that leaves the node
+  std::uint32_t sources[2] = {0, 0};
+  std::uint32_t source_count = 0;
+  std::uint32_t channels = 0, height = 0, width = 0;  // of the output
+  std::uint32_t kernel_height = 0, kernel_width = 0, stride = 0, padding = 0, groups = 0;  // unused ones are 0
+  std::uint32_t bits = 0;    // of a weight, or of a membrane
+  std::uint32_t option = 0;  // Input: frames; Lif: leak shift; Readout: 1 if pixels are summed
+  bool soft_reset = false;
+
+  // Per-channel parameters: zero point / multipliers, bias, threshold, membrane shift / bias.
+  std::vector<std::vector<std::int32_t>> params;
+  Bytes packed_weights;             // in the file
+  std::uint64_t weight_inputs = 0;  // weights per output channel
+  std::vector<bool> fits_int16;     // Lif: per channel, the membrane provably stays within 16 bits
+
+  std::uint64_t pixels() const { return std::uint64_t{height} * width; }
+  std::uint64_t size() const { return pixels() * channels; }
+  bool weighted() const { return op == Op::Conv || op == Op::Linear || op == Op::Readout; }
+  std::vector<std::int8_t> unpack_weights() const;  // (channels, weight_inputs), already verified
+};
+
+struct TestVectors {
+  std::uint32_t count = 0;
+  Bytes body;  // the records, after the count
+};
+
+struct Graph {
+  std::uint32_t time_steps = 0;
+  std::vector<Node> nodes;
+  Bytes calib, meta;
+  bool has_calib = false, has_meta = false;
+  TestVectors test_vectors;
+
+  const Node& input() const { return nodes.front(); }
+  const Node& readout() const { return nodes.back(); }
+  std::uint64_t sample_size() const { return input().option * input().size(); }
+};
+
+// Memory that a file may make this process use, so that a small file cannot ask for a huge one.
+class Budget {
+ public:
+  explicit Budget(std::uint64_t limit) : limit_(limit) {}
+  void charge(std::uint64_t bytes, const std::string& what);
+  void release(std::uint64_t bytes) { used_ -= bytes; }
+  std::uint64_t used() const { return used_; }
+
+ private:
+  std::uint64_t limit_;
+  std::uint64_t used_ = 0;
+};
+
+// The one way to read a file. Verifies every rule of docs/format.md; the graph points into `file`.
+Graph load_graph(Bytes file, Budget& budget);
+
+// "node 3 (Conv)", for messages.
+std::string label(const Graph& graph, std::size_t index);
+
+// Smallest and largest value of an edge per channel. Proven, never read from a file.
+struct Range {
+  std::vector<std::int32_t> low, high;
+};
+
+// Proves that node `index` stays within 32 bits (counts within 255), given the ranges of the nodes before it;
+// `weights` are its unpacked ones. Sets `fits_int16` of a Lif.
+Range prove_range(Graph& graph, std::size_t index, const std::vector<Range>& ranges,
+                  const std::vector<std::int8_t>& weights);
+
+}  // namespace bitspike

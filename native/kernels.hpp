@@ -1,0 +1,70 @@
+// The inner loops, once per instruction set level, behind one table of functions. All levels read the same
+// prepared weights and give the same bits.
+//
+// Output channels stand in blocks of 16 lanes. A "row" is what one output pixel sees at one time step, gathered
+// into 32-bit words: spike bits, or pairs of 16-bit values.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace bitspike {
+
+constexpr std::size_t kLanes = 16;
+
+// out[r * out_stride + lane] = sum over words of weight (lane) times row r, for one block of 16 lanes.
+struct DotTask {
+  const std::uint32_t* weights;  // [planes][words][16]
+  std::size_t planes;
+  const std::uint32_t* rows;  // [row_count][words]
+  std::size_t row_count;
+  std::size_t words;
+  const std::int32_t* ones;  // set bits per row, used by 1-bit weights only
+  std::int32_t* out;
+  std::size_t out_stride;
+};
+
+// One source of a Lif node, as 32-bit numbers for a tile of pixels.
+struct LifSource {
+  const std::int32_t* values;
+  std::size_t pixel_stride;
+  std::size_t step_stride;         // 0: the same value at every step
+  const std::int32_t* multiplier;  // per channel; null: all are 1
+};
+
+// Neurons of `pixels` pixels over all steps. Parameters are padded to whole blocks.
+struct LifTask {
+  LifSource sources[2];
+  std::size_t source_count;
+  const std::int32_t *bias, *threshold, *shift;
+  std::int32_t limit;  // carry is clipped to +-limit before it is shifted back
+  std::int32_t leak_shift;
+  bool soft_reset;
+  std::size_t steps, pixels, channels;
+  std::uint8_t* out;  // channel bits of (step, pixel), ceil(channels / 8) bytes
+  std::size_t out_step_stride, out_pixel_stride;
+};
+
+struct Kernels {
+  const char* name;
+  // Bits times b-bit weights. One plane: weights are -1 and +1; more: two's complement planes, lowest first.
+  void (*dot_bits)(const DotTask&);
+  // Pairs of int16 values times pairs of int16 weights; `planes` is 1.
+  void (*dot_values)(const DotTask&);
+  // Number of set bits in each row.
+  void (*count_ones)(const std::uint32_t* rows, std::size_t row_count, std::size_t words, std::int32_t* ones);
+  // sums[8 * i + j] += bit j of byte i.
+  void (*add_bits)(const std::uint8_t* bits, std::size_t bytes, std::int32_t* sums);
+  // out[c] = sum over taps of weights[tap * lanes + c] * row[tap * row_stride + c], `lanes` whole blocks.
+  void (*depthwise)(const std::int16_t* weights, const std::int16_t* row, std::size_t taps, std::size_t row_stride,
+                    std::size_t lanes, std::int32_t* out);
+  // Sum of weights times features, modulo 2^32.
+  std::int32_t (*dot_features)(const std::int8_t* weights, const std::int32_t* features, std::size_t count);
+  void (*lif)(const LifTask&);
+};
+
+const Kernels& portable_kernels();
+const Kernels* avx2_kernels();    // null where this build has none
+const Kernels* avx512_kernels();  // null where this build has none
+
+}  // namespace bitspike

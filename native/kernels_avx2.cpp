@@ -1,0 +1,168 @@
+// AVX2: 16 lanes are two 256-bit halves; bits are counted with a 16-entry table per nibble.
+#include "kernels.hpp"
+
+#if defined(__AVX2__) && defined(__POPCNT__)
+#include <immintrin.h>
+
+namespace bitspike {
+namespace {
+
+constexpr std::size_t kHalf = 8;
+
+struct Vec {
+  __m256i low, high;
+
+  static Vec load(const std::int32_t* p) {
+    const auto* q = reinterpret_cast<const __m256i*>(p);
+    return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
+  }
+  static Vec set(std::int32_t value) { return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)}; }
+};
+
+inline Vec operator+(Vec a, Vec b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
+inline Vec operator-(Vec a, Vec b) { return {_mm256_sub_epi32(a.low, b.low), _mm256_sub_epi32(a.high, b.high)}; }
+inline Vec operator*(Vec a, Vec b) { return {_mm256_mullo_epi32(a.low, b.low), _mm256_mullo_epi32(a.high, b.high)}; }
+inline Vec operator>>(Vec a, Vec b) { return {_mm256_srav_epi32(a.low, b.low), _mm256_srav_epi32(a.high, b.high)}; }
+inline Vec operator<<(Vec a, Vec b) { return {_mm256_sllv_epi32(a.low, b.low), _mm256_sllv_epi32(a.high, b.high)}; }
+inline Vec operator&(Vec a, Vec b) { return {_mm256_and_si256(a.low, b.low), _mm256_and_si256(a.high, b.high)}; }
+inline Vec min(Vec a, Vec b) { return {_mm256_min_epi32(a.low, b.low), _mm256_min_epi32(a.high, b.high)}; }
+inline Vec max(Vec a, Vec b) { return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)}; }
+inline Vec where(Vec mask, Vec a, Vec b) {
+  return {_mm256_blendv_epi8(b.low, a.low, mask.low), _mm256_blendv_epi8(b.high, a.high, mask.high)};
+}
+// a >= b is "not b > a": there is no other signed comparison.
+inline Vec at_least(Vec a, Vec b) {
+  const __m256i all = _mm256_set1_epi32(-1);
+  return {_mm256_xor_si256(_mm256_cmpgt_epi32(b.low, a.low), all),
+          _mm256_xor_si256(_mm256_cmpgt_epi32(b.high, a.high), all)};
+}
+inline std::uint32_t to_bits(Vec mask) {
+  const int low = _mm256_movemask_ps(_mm256_castsi256_ps(mask.low));
+  const int high = _mm256_movemask_ps(_mm256_castsi256_ps(mask.high));
+  return static_cast<std::uint32_t>(low | high << 8);
+}
+
+#include "kernels_shared.inl"
+
+inline __m256i load(const std::uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
+inline void store(std::int32_t* p, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+inline __m256i broadcast(std::uint32_t word) { return _mm256_set1_epi32(static_cast<int>(word)); }
+
+// Set bits per byte.
+inline __m256i count_bytes(__m256i x) {
+  const __m256i table = _mm256_setr_epi8(0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4,  //
+                                         0, 1, 1, 2, 1, 2, 2, 3, 1, 2, 2, 3, 2, 3, 3, 4);
+  const __m256i nibble = _mm256_set1_epi8(15);
+  const __m256i low = _mm256_and_si256(x, nibble), high = _mm256_and_si256(_mm256_srli_epi16(x, 4), nibble);
+  return _mm256_add_epi8(_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high));
+}
+
+// R rows times half a block.
+template <int R>
+void bits_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
+  constexpr std::size_t kChunk = 31;  // words whose byte counts (at most 8 each) still fit in a byte
+  const std::uint32_t* rows = task.rows + first_row * task.words;
+  const std::uint32_t* w = task.weights + half * kHalf;
+  __m256i total[R];
+  for (int r = 0; r < R; ++r) total[r] = _mm256_setzero_si256();
+  for (std::size_t plane = 0; plane < task.planes; ++plane) {
+    __m256i sum[R];
+    for (int r = 0; r < R; ++r) sum[r] = _mm256_setzero_si256();
+    for (std::size_t begin = 0; begin < task.words; begin += kChunk) {
+      const std::size_t end = begin + kChunk < task.words ? begin + kChunk : task.words;
+      __m256i bytes[R];
+      for (int r = 0; r < R; ++r) bytes[r] = _mm256_setzero_si256();
+      for (std::size_t k = begin; k < end; ++k, w += kLanes) {
+        const __m256i weight = load(w);
+        for (int r = 0; r < R; ++r) {
+          const __m256i spikes = broadcast(rows[r * task.words + k]);
+          bytes[r] = _mm256_add_epi8(bytes[r], count_bytes(_mm256_and_si256(weight, spikes)));
+        }
+      }
+      for (int r = 0; r < R; ++r) {
+        const __m256i pairs = _mm256_maddubs_epi16(bytes[r], _mm256_set1_epi8(1));
+        sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+      }
+    }
+    const __m128i shift = _mm_cvtsi32_si128(static_cast<int>(plane));
+    for (int r = 0; r < R; ++r) {
+      const __m256i scaled = _mm256_sll_epi32(sum[r], shift);
+      const bool sign = plane + 1 == task.planes;
+      total[r] = sign ? _mm256_sub_epi32(total[r], scaled) : _mm256_add_epi32(total[r], scaled);
+    }
+  }
+  for (int r = 0; r < R; ++r) {
+    if (task.planes == 1) {  // -total counts the spikes at +1
+      const __m256i ones = _mm256_set1_epi32(task.ones[first_row + r]);
+      total[r] = _mm256_sub_epi32(_mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), total[r]), 1), ones);
+    }
+    store(task.out + (first_row + r) * task.out_stride + half * kHalf, total[r]);
+  }
+}
+
+template <int R>
+void values_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
+  const std::uint32_t* rows = task.rows + first_row * task.words;
+  const std::uint32_t* w = task.weights + half * kHalf;
+  __m256i sum[R];
+  for (int r = 0; r < R; ++r) sum[r] = _mm256_setzero_si256();
+  for (std::size_t k = 0; k < task.words; ++k, w += kLanes) {
+    const __m256i weight = load(w);
+    for (int r = 0; r < R; ++r) {
+      sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(weight, broadcast(rows[r * task.words + k])));
+    }
+  }
+  for (int r = 0; r < R; ++r) store(task.out + (first_row + r) * task.out_stride + half * kHalf, sum[r]);
+}
+
+void dot_bits(const DotTask& task) {
+  for (std::size_t half = 0; half < 2; ++half) {
+    std::size_t r = 0;
+    for (; r + 4 <= task.row_count; r += 4) bits_tile<4>(task, r, half);
+    for (; r + 2 <= task.row_count; r += 2) bits_tile<2>(task, r, half);
+    if (r < task.row_count) bits_tile<1>(task, r, half);
+  }
+}
+
+void dot_values(const DotTask& task) {
+  for (std::size_t half = 0; half < 2; ++half) {
+    std::size_t r = 0;
+    for (; r + 8 <= task.row_count; r += 8) values_tile<8>(task, r, half);
+    for (; r + 2 <= task.row_count; r += 2) values_tile<2>(task, r, half);
+    if (r < task.row_count) values_tile<1>(task, r, half);
+  }
+}
+
+void count_ones(const std::uint32_t* rows, std::size_t row_count, std::size_t words, std::int32_t* ones) {
+  for (std::size_t r = 0; r < row_count; ++r) {
+    std::int32_t sum = 0;
+    for (std::size_t k = 0; k < words; ++k) sum += _mm_popcnt_u32(rows[r * words + k]);
+    ones[r] = sum;
+  }
+}
+
+void add_bits(const std::uint8_t* bits, std::size_t bytes, std::int32_t* sums) {
+  const __m256i select = _mm256_setr_epi32(1, 2, 4, 8, 16, 32, 64, 128);
+  for (std::size_t i = 0; i < bytes; ++i) {
+    auto* sum = reinterpret_cast<__m256i*>(sums + 8 * i);
+    const __m256i set = _mm256_cmpeq_epi32(_mm256_and_si256(broadcast(bits[i]), select), select);
+    _mm256_storeu_si256(sum, _mm256_sub_epi32(_mm256_loadu_si256(sum), set));  // minus -1
+  }
+}
+
+}  // namespace
+
+const Kernels* avx2_kernels() {
+  static const Kernels table{"avx2", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif};
+  return &table;
+}
+
+}  // namespace bitspike
+
+#else
+
+namespace bitspike {
+const Kernels* avx2_kernels() { return nullptr; }
+}  // namespace bitspike
+
+#endif

@@ -1,0 +1,24 @@
+"""Compression as one verb: ``apply(model, config)``, a frozen dataclass per method and a handler beside it."""
+
+from .config import CompressionConfig, apply, config_from_json, config_to_json, list_configs, register_config
+from .membrane import DynamicTanhMembrane, FrozenTanhMembrane, PowerOfTwoMembrane, freeze_membranes
+from .qsnn import QSNN, set_training_progress
+from .weights import PlainSign, StandardizedBinarizer, SymmetricUniform
+
+__all__ = [
+    "QSNN",
+    "CompressionConfig",
+    "DynamicTanhMembrane",
+    "FrozenTanhMembrane",
+    "PlainSign",
+    "PowerOfTwoMembrane",
+    "StandardizedBinarizer",
+    "SymmetricUniform",
+    "apply",
+    "config_from_json",
+    "config_to_json",
+    "freeze_membranes",
+    "list_configs",
+    "register_config",
+    "set_training_progress",
+]

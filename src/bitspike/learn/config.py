@@ -1,0 +1,63 @@
+"""What a training stage is: plain data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import ConfigError
+
+__all__ = ["OPTIMIZERS", "PRECISIONS", "SCHEDULES", "Runtime", "TrainConfig"]
+
+OPTIMIZERS = ("sgd", "adamw")
+SCHEDULES = ("cosine", "step", "constant")
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """One training stage.
+
+    batch_size is the global one, over all processes. learning_rate falls from its value by ``schedule``: "cosine" to
+    0, "step" by ``gamma`` at each of ``milestones`` (epochs), after ``warmup_epochs`` of linear growth. weight_decay
+    acts on convolution and linear weights only. mixup is the Beta parameter, 0 for none. augment names
+    transformations of ``bitspike.data``. gradient_clip: largest gradient norm, 0 for none.
+    """
+
+    epochs: int = 10
+    batch_size: int = 128
+    optimizer: str = "sgd"
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    schedule: str = "cosine"
+    warmup_epochs: float = 0.0
+    milestones: tuple[float, ...] = ()
+    gamma: float = 0.1
+    label_smoothing: float = 0.0
+    mixup: float = 0.0
+    augment: tuple[str, ...] = ()
+    precision: str = "32-true"
+    gradient_clip: float = 0.0
+
+    def __post_init__(self) -> None:
+        for field, accepted in (("optimizer", OPTIMIZERS), ("schedule", SCHEDULES), ("precision", PRECISIONS)):
+            if getattr(self, field) not in accepted:
+                raise ConfigError(f"{field} is {getattr(self, field)!r}, accepted: {', '.join(accepted)}")
+        for field, low in (("epochs", 0), ("batch_size", 1)):
+            if getattr(self, field) < low:
+                raise ConfigError(f"{field} is {getattr(self, field)}, accepted: {low} or more")
+        for field in ("learning_rate", "momentum", "weight_decay", "warmup_epochs", "mixup", "gradient_clip", "gamma"):
+            if not getattr(self, field) >= 0:
+                raise ConfigError(f"{field} is {getattr(self, field)}, accepted: 0 or more")
+        if not 0 <= self.label_smoothing < 1:
+            raise ConfigError(f"label_smoothing is {self.label_smoothing}, accepted: 0 to below 1")
+
+
+@dataclass(frozen=True)
+class Runtime:
+    """Where to train: values of Lightning Fabric. Under torchrun, ``devices`` is the processes per machine."""
+
+    accelerator: str = "auto"
+    devices: int = 1
+    nodes: int = 1
+    strategy: str = "auto"

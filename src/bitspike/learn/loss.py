@@ -1,0 +1,62 @@
+"""Losses on logits per step, and the weight-spike dual regulation of Q-SNN."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from ..errors import ConfigError
+from ..neurons import FiringRate
+
+__all__ = ["Objective", "SpikeRegulation", "spike_regulation", "time_mean_cross_entropy"]
+
+Objective = Callable[[Tensor, Tensor, Sequence[FiringRate]], Tensor]
+"""(logits (T, N, classes), targets (N,) or (N, classes), firing rates) -> scalar loss."""
+
+
+def time_mean_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy at every step of logits (T, N, classes), averaged over T and N (Q-SNN's L_task).
+
+    targets: class indices (N,), or class probabilities (N, classes) for mixed samples.
+    """
+    steps = logits.shape[0]
+    repeated = targets.repeat(steps, *[1] * (targets.dim() - 1))
+    return F.cross_entropy(logits.flatten(0, 1).float() if logits.dtype != torch.float64 else logits.flatten(0, 1),
+                           repeated, label_smoothing=label_smoothing)
+
+
+def spike_regulation(rates: Sequence[FiringRate], target_rate: float = 0.5) -> Tensor:
+    """L_f: mean over the neuron layers, except the first and the last, of (rate - target_rate)^2.
+
+    At the published target 0.5 the entropy of a spike is largest and L_f is at most 0.25; a lower target trades
+    entropy for fewer operations. Zero where no layer is left.
+    """
+    inner = [r.rate for r in rates[1:-1]]
+    if not inner:
+        return torch.zeros(())
+    return ((torch.stack(inner) - target_rate) ** 2).mean()
+
+
+@dataclass(frozen=True)
+class SpikeRegulation:
+    """The objective L_task + weight * L_f of Q-SNN; ``weight`` 0 is the plain time-mean cross-entropy."""
+
+    weight: float = 5e-3
+    target_rate: float = 0.5
+    label_smoothing: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.target_rate <= 1:
+            raise ConfigError(f"target_rate is {self.target_rate}, accepted: 0 to 1")
+        if self.weight < 0:
+            raise ConfigError(f"regulation weight is {self.weight}, accepted: 0 or more")
+
+    def __call__(self, logits: Tensor, targets: Tensor, rates: Sequence[FiringRate]) -> Tensor:
+        loss = time_mean_cross_entropy(logits, targets, self.label_smoothing)
+        if self.weight == 0:
+            return loss
+        return loss + self.weight * spike_regulation(rates, self.target_rate).to(loss.device)

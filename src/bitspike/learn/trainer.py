@@ -1,0 +1,154 @@
+"""The Trainer: one stage of training on Lightning Fabric, resumable after any interruption.
+
+Everything random is a function of (seed, epoch, sample or batch index), and schedules are functions of the epoch, so
+a resumed run repeats the uninterrupted one exactly (same machine and thread count).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from torch import nn
+
+from ..errors import ConfigError
+from ..data import Augment, DataBundle, epoch_batches, num_batches
+from ..layers import mean_over_time
+from ..neurons import observe_rates
+from .checkpoint import load_checkpoint, save_checkpoint
+from .config import Runtime, TrainConfig
+from .evaluate import evaluate, to_model_input
+from .loss import Objective, SpikeRegulation
+from .mixup import mixup
+from .optimizer import build_optimizer
+from .progress import EpochProgress, Running
+from .schedule import learning_rate_factor
+
+__all__ = ["Trainer"]
+
+EpochHook = Callable[[nn.Module, float], None]
+Record = dict[str, float]
+
+
+class Trainer:
+    """Trains a model by ``config``.
+
+    objective: loss from logits, targets and firing rates; the time-mean cross-entropy with spike regulation by default.
+    on_epoch: called with (model, progress) before each epoch, progress = epoch / epochs, e.g. to move an estimator.
+    directory: where checkpoints go after each epoch (none without it); ``title`` labels the progress bar.
+    logger: called with (epoch, record) on the first process, e.g. a TensorBoard writer.
+    """
+
+    def __init__(
+        self,
+        config: TrainConfig,
+        *,
+        objective: Objective | None = None,
+        on_epoch: EpochHook | None = None,
+        seed: int = 0,
+        runtime: Runtime | None = None,
+        directory: Path | None = None,
+        title: str = "train",
+        logger: Callable[[int, Record], None] | None = None,
+    ) -> None:
+        self.config = config
+        self.objective = objective or SpikeRegulation(label_smoothing=config.label_smoothing)
+        self.on_epoch = on_epoch
+        self.seed = seed
+        self.runtime = runtime or Runtime()
+        self.directory = directory
+        self.title = title
+        self.logger = logger
+
+    def fit(self, model: nn.Module, data: DataBundle, *, resume: bool = False) -> list[Record]:
+        """Train ``model`` in place on ``data.train``; returns one record per epoch, measured on train and validation.
+
+        With ``resume`` a checkpoint in ``directory`` is continued (a finished one returns its records at once).
+        """
+        fabric = Fabric(
+            accelerator=self.runtime.accelerator,
+            devices=self.runtime.devices,
+            num_nodes=self.runtime.nodes,
+            strategy=self.runtime.strategy,
+            precision=self.config.precision,  # type: ignore[arg-type]
+        )
+        fabric.launch()
+        optimizer = build_optimizer(model, self.config)
+        history: list[Record] = []
+        if resume and self.directory is not None:
+            state = load_checkpoint(self.directory, model, optimizer)
+            history = state["history"] if state else []
+        if len(history) >= self.config.epochs:
+            return history
+        wrapped, optimizer = fabric.setup(model, optimizer)
+        augment = Augment(self.config.augment, data.spec, self.seed)
+        for epoch in range(len(history), self.config.epochs):
+            if self.on_epoch is not None:
+                self.on_epoch(model, epoch / self.config.epochs)
+            record = self._epoch(fabric, wrapped, optimizer, data, augment, epoch)
+            validation = evaluate(model, data.validation) if len(data.validation) else None
+            if validation is not None:
+                record |= {"validation_accuracy": validation.accuracy, "validation_loss": validation.loss}
+            history.append(record)
+            if fabric.is_global_zero:
+                if self.directory is not None:
+                    save_checkpoint(self.directory, model, optimizer, {"epoch": epoch, "history": history})
+                if self.logger is not None:
+                    self.logger(epoch, record)
+            fabric.barrier()
+        return history
+
+    def _epoch(
+        self, fabric: Fabric, model: Any, optimizer: Any, data: DataBundle, augment: Augment, epoch: int
+    ) -> Record:
+        config = self.config
+        model.train()
+        batches = num_batches(len(data.train), config.batch_size, drop_last=True)
+        if batches == 0:
+            raise ConfigError(f"batch_size is {config.batch_size}, accepted: at most the {len(data.train)} training samples")
+        running = Running()
+        began = time.perf_counter()
+        iterator = epoch_batches(
+            data.train,
+            config.batch_size,
+            seed=self.seed,
+            epoch=epoch,
+            drop_last=True,
+            rank=fabric.global_rank,
+            world_size=fabric.world_size,
+            augment=augment,
+        )
+        title = f"{self.title} epoch {epoch + 1}/{config.epochs}"
+        with EpochProgress(title, batches, visible=fabric.is_global_zero) as progress:
+            for index, (samples, labels, _) in enumerate(iterator):
+                factor = learning_rate_factor(epoch + index / max(batches, 1), config)
+                for group in optimizer.param_groups:
+                    group["lr"] = config.learning_rate * factor
+                inputs = to_model_input(samples, fabric.device)
+                targets = hard = torch.from_numpy(labels).to(fabric.device)
+                if config.mixup > 0:
+                    batch_axis = 1 if inputs.dim() == 5 else 0
+                    classes, seed = len(data.spec.classes), (self.seed, epoch, index)
+                    inputs, targets = mixup(inputs, targets, classes, config.mixup, batch_axis, seed)
+                optimizer.zero_grad(set_to_none=True)
+                with observe_rates(model) as rates:
+                    logits = model(inputs)
+                loss = self.objective(logits, targets, rates)
+                fabric.backward(loss)
+                if config.gradient_clip > 0:
+                    fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
+                optimizer.step()
+                with torch.no_grad():
+                    hits = (mean_over_time(logits).argmax(-1) == hard).float().mean()
+                    rate = torch.stack([r.rate.detach() for r in rates]).mean() if rates else torch.zeros(())
+                    running.add(loss.detach(), hits, rate, len(labels) * fabric.world_size)
+                progress.advance(running)
+        return running.record() | {
+            "epoch": epoch,
+            "learning_rate": config.learning_rate * learning_rate_factor(epoch, config),
+            "seconds": time.perf_counter() - began,
+        }
