@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -66,11 +67,18 @@ class FrozenTanhMembrane(nn.Module):
 class PowerOfTwoMembrane(nn.Module):
     """The exactly deployable rule: no tanh, a fixed grid of multiples of 2^log2_step, clipped to ±L steps."""
 
+    exponent: Tensor
+
     def __init__(self, bits: int, log2_step: int) -> None:
         super().__init__()
         self.bits = bits
         self.log2_step: int = log2_step
         self.precision = _precision(bits, "layer, power of two")
+        self.register_buffer("exponent", torch.tensor(log2_step))  # travels with the weights
+
+    def _load_from_state_dict(self, *args: Any, **options: Any) -> None:
+        super()._load_from_state_dict(*args, **options)
+        self.log2_step = int(self.exponent)
 
     @classmethod
     def covering(cls, bits: int, limit: float) -> PowerOfTwoMembrane:

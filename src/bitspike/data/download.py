@@ -29,7 +29,7 @@ def fetch_all(folder: str, remotes: Mapping[str, Remote]) -> Path:
 
     target = Path(pooch.os_cache("bitspike")) / folder
     # Pooch announces every file on its own logger; one line of ours is enough.
-    logging.getLogger(pooch.get_logger().name).setLevel(logging.WARNING)
+    pooch.get_logger().setLevel(logging.WARNING)
     for file, remote in remotes.items():
         if not (target / file).is_file():
             logging.getLogger(__name__).info("downloading %s to %s", remote.url, target)

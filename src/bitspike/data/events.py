@@ -48,7 +48,7 @@ def decode_events(data: bytes, source: str, width: int, height: int) -> Events:
     if len(step) and step.min() < -_MAX_BACKWARD_US:
         i = int(step.argmin())
         raise DataError(
-            f"{source}: event {i + 1} lies {-step[i]} us before the last; accepted: {_MAX_BACKWARD_US}"
+            f"{source}: event {i + 1} lies {-step[i]} us before the last; accepted: 0 to {_MAX_BACKWARD_US}"
         )
     return events
 

@@ -9,6 +9,7 @@ import tarfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from bitspike.data.errors import DataError
 
@@ -20,6 +21,8 @@ _OPENERS: dict[str, Callable[[Path], bytes]] = {
     ".gz": lambda path: gzip.decompress(path.read_bytes()),
     ".xz": lambda path: lzma.decompress(path.read_bytes()),
 }
+_STREAMS: dict[str, Callable[..., Any]] = {".gz": gzip.open, ".xz": lzma.open}
+_CHUNK = 1 << 20
 # Everything the standard library raises on a damaged archive or an unreadable file.
 _UNREADABLE = (OSError, EOFError, zlib.error, lzma.LZMAError, tarfile.TarError)
 
@@ -46,17 +49,23 @@ def read_packed(path: Path) -> bytes:
 
 
 def read_tar(path: Path) -> Iterator[tuple[str, bytes]]:
-    """(base name, bytes) of every regular file in a tar, in any compression tarfile knows.
+    """(base name, bytes) of every regular file in a plain, .gz or .xz tar.
 
     Nothing is written to disk, so names in the archive cannot reach outside it. Raises DataError if
-    the archive is damaged or cut short.
+    the archive is damaged or cut short, at the latest after the last file.
     """
     try:
-        with tarfile.open(path, "r:*") as archive:
+        with (
+            _STREAMS.get(path.suffix, Path.open)(path, mode="rb") as stream,
+            tarfile.open(fileobj=stream, mode="r|", bufsize=_CHUNK) as archive,
+        ):
             for member in archive:
-                stream = archive.extractfile(member) if member.isreg() else None
-                if stream is not None:
-                    yield member.name.rpartition("/")[2], stream.read()
+                content = archive.extractfile(member) if member.isreg() else None
+                if content is not None:
+                    yield member.name.rpartition("/")[2], content.read()
+            # A tar ends before its packing does; only the packing's end holds the checksum.
+            while stream.read(_CHUNK):
+                pass
     except _UNREADABLE as error:
         raise DataError(f"{path}: cannot be read as a tar archive: {error}") from error
 

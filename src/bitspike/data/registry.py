@@ -72,7 +72,7 @@ def load(
     loader = _LOADERS[name]
     for option in options:
         if option not in _options(loader):
-            raise unknown(f"option of data set {name!r}", option, _options(loader))
+            raise unknown(f"{name} option", option, _options(loader))
     if root is not None and not Path(root).is_dir():
         raise DataError(f"data root {str(root)!r} is not a folder; pass the one that holds {name}")
     spec, train, test = loader(None if root is None else Path(root), **options)

@@ -260,14 +260,17 @@ def _integer_lif(current: Tensor, folded: Folded, form: NeuronForm, surrogate: S
     half = torch.where(shift > 0, 0.5, 0.0)
     carry: Tensor | None = None
     spikes = []
-    for x in current.unbind(0):
+    last = len(current) - 1
+    for t, x in enumerate(current.unbind(0)):
         u = x + bias
         if carry is not None:
             leaked = carry - floor_ste(carry / 2**form.leak_shift) if form.leak_shift else carry
             u = leaked + u
         fired = spike((u - threshold + 0.5) * delta, surrogate)  # u >= threshold on integers
+        spikes.append(fired)
+        if t == last:
+            break
         gate = fired.detach() if detach_reset else fired
         rest = u - gate * threshold if form.soft_reset else u * (1 - gate)
         carry = floor_ste(rest / unit + half).clamp(-limit, limit) * unit
-        spikes.append(fired)
     return torch.stack(spikes)

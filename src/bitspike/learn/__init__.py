@@ -5,6 +5,7 @@ from .config import Runtime, TrainConfig
 from .evaluate import Evaluation, evaluate
 from .loss import Objective, SpikeRegulation, spike_regulation, time_mean_cross_entropy
 from .schedule import learning_rate_factor
+from .tensorboard import tensorboard_logger
 from .trainer import Trainer
 
 __all__ = [
@@ -21,5 +22,6 @@ __all__ = [
     "save_checkpoint",
     "save_weights",
     "spike_regulation",
+    "tensorboard_logger",
     "time_mean_cross_entropy",
 ]

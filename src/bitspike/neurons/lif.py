@@ -51,7 +51,7 @@ class _Lif(Neuron):
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, N, ...) for ``current`` (T, N, ...)."""
-        return lif_scan(self._driven(current), self.rule())[0]
+        return lif_scan(self._driven(current), self.rule())
 
     def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return lif_step(self._driven(current), state, self.rule())

@@ -62,16 +62,28 @@ class LifRule:
 
 def lif_step(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tensor, Tensor]:
     """One step for ``current`` (N, ...); ``carry`` None stands for a resting membrane. Returns (spikes, carry)."""
-    membrane = current if carry is None else rule.leak(carry) + current
-    spikes = spike(membrane - rule.threshold, rule.surrogate)
-    rest = rule.reset(membrane, spikes.detach() if rule.detach_reset else spikes, rule.threshold)
-    return spikes, rest if rule.store is None else rule.store(rest)
+    membrane, spikes = _charge(current, carry, rule)
+    return spikes, _settle(membrane, spikes, rule)
 
 
-def lif_scan(current: Tensor, rule: LifRule, carry: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
-    """Spikes (T, N, ...) for ``current`` (T, N, ...), and the carry after the last step."""
-    spikes = []
-    for x in current.unbind(0):
+def lif_scan(current: Tensor, rule: LifRule) -> Tensor:
+    """Spikes (T, N, ...) for ``current`` (T, N, ...), from a resting membrane."""
+    if not len(current):
+        return torch.empty_like(current)
+    *earlier, last = current.unbind(0)
+    spikes, carry = [], None
+    for x in earlier:
         fired, carry = lif_step(x, carry, rule)
         spikes.append(fired)
-    return (torch.stack(spikes) if spikes else torch.empty_like(current)), carry
+    spikes.append(_charge(last, carry, rule)[1])  # nothing reads the membrane after the last step
+    return torch.stack(spikes)
+
+
+def _charge(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tensor, Tensor]:
+    membrane = current if carry is None else rule.leak(carry) + current
+    return membrane, spike(membrane - rule.threshold, rule.surrogate)
+
+
+def _settle(membrane: Tensor, spikes: Tensor, rule: LifRule) -> Tensor:
+    rest = rule.reset(membrane, spikes.detach() if rule.detach_reset else spikes, rule.threshold)
+    return rest if rule.store is None else rule.store(rest)

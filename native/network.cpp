@@ -1,0 +1,183 @@
+#include "network.hpp"
+
+#include <algorithm>
+#include <cstring>
+#include <utility>
+
+namespace bitspike {
+namespace {
+
+constexpr std::size_t kTileBytes = 32 * 1024;  // of currents: they stay in the first-level cache
+constexpr std::size_t kMaxTilePixels = 16;
+constexpr std::size_t kSlack = 64;  // kernels may read (never use) a few bytes past a region
+
+// Index of the last node whose execution reads each edge. A Conv or Linear runs when its Lif does.
+std::vector<std::size_t> last_uses(const Graph& graph) {
+  const std::size_t count = graph.nodes.size();
+  std::vector<std::size_t> last(count);
+  for (std::size_t i = count; i-- > 0;) {
+    const Node& node = graph.nodes[i];
+    const std::size_t when = node.kind == Kind::Current ? last[i] : i;
+    for (std::uint32_t s = 0; s < node.source_count; ++s) {
+      std::size_t& use = last[node.sources[s]];
+      use = std::max(use, when);
+    }
+  }
+  return last;
+}
+
+}  // namespace
+
+Network::Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::uint64_t max_memory)
+    : file_(std::move(file)), kernels_(kernels) {
+  // Sizes are at most 2^60 each; a limit far below lets them be added without a check.
+  const std::uint64_t limit = std::min(max_memory, std::uint64_t{1} << 48);
+  Budget budget(limit);
+  budget.charge(file_.size(), "the file");
+  graph_ = load_graph({file_.data(), file_.size()}, budget);
+
+  const std::size_t count = graph_.nodes.size();
+  edges_.resize(count);
+  projections_.resize(count);
+  lifs_.resize(count);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Node& node = graph_.nodes[i];
+    edges_[i] = make_edge(node, graph_.time_steps);
+    if (node.kind == Kind::Current) {
+      projections_[i] = prepare_projection(graph_, i, edges_[node.sources[0]], budget);
+    } else if (node.op == Op::Lif) {
+      lifs_[i] = prepare_lif(node, budget);
+    }
+  }
+  readout_ = prepare_readout(graph_, edges_[graph_.readout().sources[0]], budget);
+  place_edges(limit);
+  place_scratch(limit);
+  budget.charge(scratch_.size, "activations");
+  memory_bytes_ = budget.used();
+}
+
+// Gives every stored edge the lowest place that is free from its node to its last reader.
+void Network::place_edges(std::uint64_t limit) {
+  struct Live {
+    std::size_t offset, end, last;
+  };
+  const std::vector<std::size_t> last = last_uses(graph_);
+  std::vector<Live> live;  // by offset
+  for (std::size_t i = 0; i < edges_.size(); ++i) {
+    Edge& edge = edges_[i];
+    if (!edge.stored) continue;
+    if (edge.size() > limit) {
+      fail(label(graph_, i), ": activations of ", edge.size(), " bytes exceed the memory limit of ", limit, " bytes");
+    }
+    live.erase(std::remove_if(live.begin(), live.end(), [i](const Live& l) { return l.last < i; }), live.end());
+    const std::size_t size = round_up(edge.size() + kSlack, kAlignment);
+    std::size_t offset = 0;
+    auto place = live.begin();
+    while (place != live.end() && place->offset - offset < size) offset = (place++)->end;
+    edge.offset = offset;
+    live.insert(place, {offset, offset + size, last[i]});
+    scratch_.size = std::max(scratch_.size, offset + size);
+  }
+}
+
+std::size_t Network::tile_pixels(const Node& lif) const {
+  const std::size_t pixel = round_up(lif.channels, kLanes) * sizeof(std::int32_t) * graph_.time_steps;
+  const std::size_t fitting = std::clamp<std::size_t>(kTileBytes / pixel, 1, kMaxTilePixels);
+  return std::min<std::size_t>(fitting, lif.pixels());
+}
+
+void Network::place_scratch(std::uint64_t limit) {
+  Scratch need;  // sizes in bytes, before they become offsets
+  const auto grow = [limit](std::size_t& size, std::size_t count, std::size_t bytes) {
+    const std::uint64_t total = multiply(count, bytes, "activations");
+    if (total > limit) fail("activations: ", total, " bytes exceed the memory limit of ", limit, " bytes");
+    size = std::max<std::size_t>(size, total);
+  };
+  for (std::size_t i = 0; i < edges_.size(); ++i) {
+    const Node& node = graph_.nodes[i];
+    if (node.op == Op::SumPool || node.op == Op::Add) {
+      grow(need.sums, round_up(node.channels, kLanes), sizeof(std::int32_t));
+    }
+    if (node.op != Op::Lif) continue;
+    const std::size_t tile = tile_pixels(node), lanes = round_up(node.channels, kLanes);
+    for (std::uint32_t s = 0; s < node.source_count; ++s) {
+      grow(need.currents[s], tile * graph_.time_steps * lanes, sizeof(std::int32_t));
+      if (graph_.nodes[node.sources[s]].kind != Kind::Current) continue;
+      const Projection& p = projections_[node.sources[s]];
+      const Edge& source = edges_[p.source];
+      const std::size_t rows = tile * source.frames;
+      grow(need.rows, rows * p.row_words, sizeof(std::uint32_t));
+      grow(need.ones, rows, sizeof(std::int32_t));
+      if (p.groups == 1) continue;
+      grow(need.expanded, p.taps() * source.lanes(), sizeof(std::int16_t));
+      grow(need.group_rows, rows * p.words, sizeof(std::uint32_t));
+      grow(need.group_out, rows * p.blocks * kLanes, sizeof(std::int32_t));
+    }
+  }
+  grow(need.features, readout_.features, sizeof(std::int32_t));
+
+  const auto place = [this](std::size_t bytes) {
+    const std::size_t offset = scratch_.size;
+    scratch_.size += round_up(bytes + kSlack, kAlignment);
+    return offset;
+  };
+  scratch_.rows = place(need.rows);
+  scratch_.ones = place(need.ones);
+  for (int s = 0; s < 2; ++s) scratch_.currents[s] = place(need.currents[s]);
+  scratch_.expanded = place(need.expanded);
+  scratch_.group_rows = place(need.group_rows);
+  scratch_.group_out = place(need.group_out);
+  scratch_.sums = place(need.sums);
+  scratch_.features = place(need.features);
+}
+
+AlignedBuffer Network::take_scratch() const {
+  {
+    const std::lock_guard<std::mutex> lock(mutex_);
+    if (!idle_.empty()) {
+      AlignedBuffer buffer = std::move(idle_.back());
+      idle_.pop_back();
+      return buffer;
+    }
+  }
+  return AlignedBuffer(scratch_.size);
+}
+
+void Network::return_scratch(AlignedBuffer buffer) const {
+  const std::lock_guard<std::mutex> lock(mutex_);
+  idle_.push_back(std::move(buffer));
+}
+
+std::vector<std::size_t> Network::lif_nodes() const {
+  std::vector<std::size_t> indices;
+  for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
+    if (graph_.nodes[i].op == Op::Lif) indices.push_back(i);
+  }
+  return indices;
+}
+
+std::uint32_t Network::self_test() const {
+  const std::size_t sample = graph_.sample_size(), classes = graph_.readout().channels;
+  const std::size_t logits_at = sample + padding(sample, 4), record = logits_at + (classes + 1) * 4;
+  std::vector<std::int32_t> logits(classes);
+  std::vector<std::vector<std::uint8_t>> spikes;
+  Outputs outputs;
+  outputs.logits = logits.data();
+  for (const std::size_t i : lif_nodes()) spikes.emplace_back(graph_.time_steps * graph_.nodes[i].size());
+  for (auto& s : spikes) outputs.spikes.push_back(s.data());
+
+  for (std::uint32_t i = 0; i < graph_.test_vectors.count; ++i) {
+    const std::uint8_t* data = graph_.test_vectors.body.data + i * record;
+    run(data, 1, outputs);
+    if (std::memcmp(logits.data(), data + logits_at, classes * 4) != 0) {
+      fail("TESTVEC: the logits of test vector ", i, " differ from the stored ones");
+    }
+    std::uint32_t crc = 0, stored;
+    for (const auto& s : spikes) crc = crc32c({s.data(), s.size()}, crc);
+    std::memcpy(&stored, data + logits_at + classes * 4, sizeof stored);
+    if (crc != stored) fail("TESTVEC: the spikes of test vector ", i, " differ from the stored checksum");
+  }
+  return graph_.test_vectors.count;
+}
+
+}  // namespace bitspike

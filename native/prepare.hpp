@@ -1,0 +1,92 @@
+// Weights and parameters in the form the kernels read, made once at load.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <memory>
+#include <new>
+#include <vector>
+
+#include "graph.hpp"
+#include "kernels.hpp"
+
+namespace bitspike {
+
+constexpr std::size_t kAlignment = 64;
+
+constexpr std::size_t round_up(std::size_t size, std::size_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+
+// Memory aligned to a cache line; not initialised.
+class AlignedBuffer {
+ public:
+  AlignedBuffer() = default;
+  explicit AlignedBuffer(std::size_t size)
+      : data_(static_cast<std::uint8_t*>(::operator new(size, std::align_val_t{kAlignment}))) {}
+
+  std::uint8_t* data() const { return data_.get(); }
+
+ private:
+  struct Free {
+    void operator()(std::uint8_t* p) const { ::operator delete(p, std::align_val_t{kAlignment}); }
+  };
+  std::unique_ptr<std::uint8_t, Free> data_;
+};
+
+// How an edge lies in memory: [frames][height][width][pixel_bytes], spikes as channel bits (`bits`), inputs and
+// counts as int16 per channel. The edge of a Conv or Linear is never stored: its Lif computes it tile by tile.
+struct Edge {
+  bool stored = false, bits = false;
+  std::size_t frames = 0, channels = 0, height = 0, width = 0, pixel_bytes = 0;
+  std::size_t offset = 0;  // in the scratch memory of a run
+
+  std::size_t pixels() const { return height * width; }
+  std::size_t step_bytes() const { return pixels() * pixel_bytes; }
+  std::size_t size() const { return frames * step_bytes(); }
+  // 16-bit values or bits per pixel, unused bits included.
+  std::size_t lanes() const { return bits ? 8 * pixel_bytes : channels; }
+};
+
+Edge make_edge(const Node& node, std::uint32_t time_steps);
+
+// A Conv or Linear node; a Linear is a Conv whose kernel covers its whole source.
+struct Projection {
+  enum class Path { Bits, Values, Grouped, Depthwise };
+
+  Path path = Path::Values;
+  std::size_t source = 0;
+  std::size_t kernel_height = 0, kernel_width = 0, stride = 1, padding = 0;
+  std::size_t out_width = 0;
+  std::size_t groups = 1, group_inputs = 0, group_outputs = 0;
+  bool one_bit = false;
+
+  std::size_t row_bytes = 0, row_words = 0;  // a gathered row: [taps][pixel bytes] of the source
+  std::size_t words = 0;                     // that a kernel reads per row (of one group)
+  std::size_t planes = 1, blocks = 0;        // per group
+  AlignedBuffer weights;  // [groups][blocks][planes][words][16] x 32 bits; Depthwise: [taps][lanes] x 16 bits
+
+  std::size_t taps() const { return kernel_height * kernel_width; }
+  std::size_t block_words() const { return planes * words * kLanes; }
+  const std::uint32_t* group_weights(std::size_t group) const {
+    return reinterpret_cast<const std::uint32_t*>(weights.data()) + group * blocks * block_words();
+  }
+};
+
+Projection prepare_projection(const Graph& graph, std::size_t index, const Edge& source, Budget& budget);
+
+// Parameters of a Lif, padded with neutral values to whole blocks of channels.
+struct LifParams {
+  std::vector<std::int32_t> multipliers[2];  // empty where all are 1
+  std::vector<std::int32_t> bias, threshold, shift;
+};
+
+LifParams prepare_lif(const Node& node, Budget& budget);
+
+// Readout weights [classes][features], features in the order of the stored edge.
+struct ReadoutWeights {
+  std::size_t features = 0;
+  std::vector<std::int8_t> weights;
+};
+
+ReadoutWeights prepare_readout(const Graph& graph, const Edge& source, Budget& budget);
+
+}  // namespace bitspike

@@ -1,0 +1,91 @@
+"""A run's folder: what a recipe writes and the other commands read.
+
+    config.json         the resolved configuration
+    full-precision/, quantized/, exact/   checkpoints of the stages
+    model.safetensors   the final weights (exact stage)
+    model.bspk          the artifact
+    result.json         every figure; report.html shows it
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import BitspikeError, ConfigError
+from ..learn.checkpoint import write_json
+from .configs import config_from_dict
+from .registry import get_recipe
+
+__all__ = ["RunDirectory"]
+
+
+@dataclass(frozen=True)
+class RunDirectory:
+    """Paths and files of the run in ``path``."""
+
+    path: Path
+
+    @property
+    def weights(self) -> Path:
+        return self.path / "model.safetensors"
+
+    @property
+    def artifact(self) -> Path:
+        return self.path / "model.bspk"
+
+    @property
+    def result(self) -> Path:
+        return self.path / "result.json"
+
+    @property
+    def report(self) -> Path:
+        return self.path / "report.html"
+
+    def stage(self, name: str) -> Path:
+        """Checkpoint folder of a training stage."""
+        return self.path / name
+
+    def begin(self, recipe: str, config: Any, resume: bool) -> None:
+        """Create the folder and record the configuration. A folder in use is refused unless ``resume``.
+
+        Raises ConfigError when it holds another configuration or another run.
+        """
+        values = {"recipe": recipe, "version": 1} | dataclasses.asdict(config)
+        values = json.loads(json.dumps(values))
+        existing = self.path / "config.json"
+        if existing.exists():
+            if not resume:
+                raise ConfigError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
+            differing = sorted(k for k, v in values.items() if self._read("config.json").get(k) != v)
+            if differing:
+                raise ConfigError(f"{self.path} was begun with other settings ({', '.join(differing)}); resume needs the same")
+        self.path.mkdir(parents=True, exist_ok=True)
+        write_json(existing, values)
+
+    def config(self) -> tuple[str, Any]:
+        """(recipe name, config) of the run. BitspikeError where the folder holds none."""
+        values = self._read("config.json")
+        recipe = get_recipe(str(values.get("recipe")))
+        return recipe.name, config_from_dict(recipe, values)
+
+    def write_result(self, result: dict[str, Any]) -> None:
+        write_json(self.result, result)
+
+    def read_result(self) -> dict[str, Any]:
+        """The figures of a finished run."""
+        return self._read("result.json")
+
+    def _read(self, name: str) -> dict[str, Any]:
+        try:
+            value = json.loads((self.path / name).read_text())
+        except FileNotFoundError:
+            raise BitspikeError(f"{self.path} is not a finished run folder: it has no {name}") from None
+        except (OSError, ValueError) as error:
+            raise BitspikeError(f"{self.path / name} cannot be read: {error}") from None
+        if not isinstance(value, dict):
+            raise BitspikeError(f"{self.path / name} holds a JSON {type(value).__name__}, accepted: an object")
+        return value

@@ -1,0 +1,126 @@
+"""At every kernel level the engine equals the numpy reference on every spike and logit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from graphs import random_graph, random_samples, random_weight
+
+from bitspike import engine
+from bitspike.deploy import artifact, ir, reference
+
+GRAPHS_PER_CASE = 40
+
+
+def assert_exact(graph: ir.Graph, samples: np.ndarray, what: str = "") -> None:
+    expected = reference.run(graph, samples)
+    data = artifact.encode(graph)
+    for level in engine.levels():
+        net = engine.load(data, level=level)
+        where = f"{what} level {level}"
+        assert net.level == level
+        np.testing.assert_array_equal(net.run(samples), expected.logits, where)
+        np.testing.assert_array_equal(net.run_steps(samples), expected.steps, where)
+        spikes = net.trace(samples)
+        assert len(spikes) == len(expected.spikes)
+        for index, s in expected.spikes.items():
+            np.testing.assert_array_equal(spikes[net.names[index]], s, f"{where} node {index}")
+
+
+@pytest.mark.parametrize("start", range(0, 400, GRAPHS_PER_CASE))
+@pytest.mark.parametrize("extreme", [False, True], ids=["random", "extreme"])
+def test_random_graphs(start: int, extreme: bool) -> None:
+    for seed in range(start, start + GRAPHS_PER_CASE):
+        rng = np.random.default_rng([seed, extreme])
+        graph = random_graph(rng, extreme=extreme)
+        assert_exact(graph, random_samples(rng, graph, 2), f"seed {seed}")
+
+
+def test_random_graphs_cover_every_node_and_option() -> None:
+    nodes = [n for seed in range(200) for n in random_graph(np.random.default_rng([seed, 0])).nodes]
+    assert {type(n) for n in nodes} == set(artifact.OPERATIONS)
+    convs = [n for n in nodes if isinstance(n, ir.Conv)]
+    lifs = [n for n in nodes if isinstance(n, ir.Lif)]
+    assert {n.bits for n in convs} == set(range(1, 9))
+    assert {n.membrane_bits for n in lifs} == set(range(2, 17))
+    assert {n.soft_reset for n in lifs} == {False, True}
+    assert {len(n.sources) for n in lifs} == {1, 2}
+    assert any(1 < n.groups < n.weight.shape[0] for n in convs)
+    assert any(n.groups == n.weight.shape[0] > 1 and n.weight.shape[1] == 1 for n in convs)
+
+
+@pytest.mark.parametrize("channels", [1, 7, 8, 9, 15, 16, 17, 31, 33, 130])
+@pytest.mark.parametrize("bits", [1, 2, 4, 8])
+def test_channel_counts_around_block_and_byte_sizes(channels: int, bits: int) -> None:
+    rng = np.random.default_rng(channels)
+    assert_exact(_two_convs(rng, channels, bits, kernel=3, time_steps=3), rng.integers(0, 256, (2, 2, 4, 5), np.uint8))
+
+
+@pytest.mark.parametrize("time_steps", [1, 2, 3, 4, 5, 8, 9, 33])
+def test_time_steps_around_row_tiles(time_steps: int) -> None:
+    rng = np.random.default_rng(time_steps)
+    graph = _two_convs(rng, 16, 1, kernel=3, time_steps=time_steps)
+    assert_exact(graph, rng.integers(0, 256, (2, 2, 4, 5), np.uint8))
+
+
+def test_long_dot_products() -> None:
+    """More than 31 words per row: AVX2 counts bits in bytes that must be emptied in time."""
+    rng = np.random.default_rng(0)
+    nodes: list[ir.Node] = [ir.Input(3, 8, 8, 1, (0, 0, 0))]
+    weight = rng.choice(np.array([-127, 127], np.int8), (96, 3, 1, 1))
+    nodes += [ir.Conv(0, weight, 8), _lif(rng, 1, 96, scale=300)]
+    nodes += [ir.Linear(2, np.ones((20, 96 * 64), np.int8), 1), _lif(rng, 3, 20, scale=3000)]
+    nodes += [ir.Linear(2, np.full((20, 96 * 64), -127, np.int8), 8), _lif(rng, 5, 20, scale=3000)]
+    nodes += [ir.Add(4, 6), ir.Readout(7, random_weight(rng, (5, 20), 3), np.zeros(5, np.int32), 3)]
+    samples = rng.integers(0, 256, (2, 3, 8, 8), np.uint8)
+    samples[1] = 255
+    assert_exact(ir.Graph(3, nodes), samples)
+
+
+def test_potentials_at_the_edge_of_32_bits() -> None:
+    """Bias and threshold so large that intermediate sums wrap, while every proven bound holds."""
+    top = 2**31 - 1
+    nodes: list[ir.Node] = [ir.Input(1, 2, 2, 1, (128,)), ir.Conv(0, np.array([1, -1], np.int8).reshape(2, 1, 1, 1), 1)]
+    span = 128 * 2**20 + 2**20
+    for soft in (False, True):
+        room = top - span - 1000
+        bias = np.array([room, -room], np.int32) if not soft else np.array([1000, -1000], np.int32)
+        threshold = np.array([top, -top], np.int32) if not soft else np.array([room // 2, -(room // 2)], np.int32)
+        multiplier = np.full((1, 2), 2**20, np.int32)
+        nodes.append(ir.Lif((1,), multiplier, bias, threshold, np.array([0, 1], np.uint8), 8, 1, soft))
+    nodes += [ir.Add(2, 3), ir.Readout(4, np.ones((2, 2), np.int8), np.zeros(2, np.int32), 1, True)]
+    samples = np.array([[[[0, 255], [128, 1]]], [[[77, 200], [127, 129]]]], np.uint8)
+    assert_exact(ir.Graph(4, nodes), samples)
+
+
+def test_soft_reset_rounds_beyond_32_bits() -> None:
+    """u - threshold is near 2^31 - 1 and rounding would leave 32 bits: still the reference's answer."""
+    threshold = np.array([-(2**31 - 1) + 2**27], np.int32)
+    lif = ir.Lif((1,), np.ones((1, 1), np.int32), np.array([2**26], np.int32), threshold, np.array([24], np.uint8), 3, 0, True)
+    nodes: list[ir.Node] = [ir.Input(1, 1, 1, 1, (0,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1), lif]
+    nodes.append(ir.Readout(2, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1))
+    assert_exact(ir.Graph(5, nodes), np.array([[[[0]]], [[[255]]]], np.uint8))
+
+
+def test_pool_windows_larger_than_the_image() -> None:
+    rng = np.random.default_rng(3)
+    nodes: list[ir.Node] = [ir.Input(2, 2, 3, 1, (0, 0)), ir.Conv(0, random_weight(rng, (9, 2, 1, 1), 4), 4)]
+    nodes += [_lif(rng, 1, 9, scale=400), ir.OrPool(2, 5, 2, 4)]
+    nodes.append(ir.Readout(3, random_weight(rng, (3, 9), 2), np.zeros(3, np.int32), 2, True))
+    assert_exact(ir.Graph(2, nodes), rng.integers(0, 256, (3, 2, 2, 3), np.uint8))
+
+
+def _two_convs(rng: np.random.Generator, channels: int, bits: int, *, kernel: int, time_steps: int) -> ir.Graph:
+    nodes: list[ir.Node] = [ir.Input(2, 4, 5, 1, (3, 200))]
+    nodes += [ir.Conv(0, random_weight(rng, (channels, 2, 3, 3), 8), 8, 1, 1), _lif(rng, 1, channels, scale=4000)]
+    weight = random_weight(rng, (channels, channels, kernel, kernel), bits)
+    nodes += [ir.Conv(2, weight, bits, 1, 1), _lif(rng, 3, channels, scale=8 * 2**bits)]
+    weight = random_weight(rng, (10, channels * 20), bits)
+    nodes.append(ir.Readout(4, weight, rng.integers(-9, 9, 10).astype(np.int32), bits))
+    return ir.Graph(time_steps, nodes)
+
+
+def _lif(rng: np.random.Generator, source: int, channels: int, *, scale: int) -> ir.Lif:
+    bias, threshold = (rng.integers(-scale // 4, scale, channels).astype(np.int32) for _ in range(2))
+    shift = rng.integers(0, 4, channels).astype(np.uint8)
+    return ir.Lif((source,), np.ones((1, channels), np.int32), bias, threshold, shift, 12, 2, bool(rng.random() < 0.5))
