@@ -94,12 +94,17 @@ def test_potentials_at_the_edge_of_32_bits() -> None:
 
 
 def test_soft_reset_rounds_beyond_32_bits() -> None:
-    """u - threshold is near 2^31 - 1 and rounding would leave 32 bits: still the reference's answer."""
-    threshold = np.array([-(2**31 - 1) + 2**27], np.int32)
-    lif = ir.Lif((1,), np.ones((1, 1), np.int32), np.array([2**26], np.int32), threshold, np.array([24], np.uint8), 3, 0, True)
-    nodes: list[ir.Node] = [ir.Input(1, 1, 1, 1, (0,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1), lif]
+    """At step 1 u - threshold is 2^31 - 1, so adding half a unit to round would wrap and flip the last spike."""
+    multiplier, bias, carry = 2**23, 20_000_000, 7 << 24
+    threshold = np.array([127 * multiplier + bias + carry - (2**31 - 1)], np.int32)
+    lif = ir.Lif(
+        (1,), np.array([[multiplier]], np.int32), np.array([bias], np.int32), threshold, np.array([24], np.uint8), 4, 0, True
+    )
+    nodes: list[ir.Node] = [ir.Input(1, 1, 1, 3, (128,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1), lif]
     nodes.append(ir.Readout(2, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1))
-    assert_exact(ir.Graph(5, nodes), np.array([[[[0]]], [[[255]]]], np.uint8))
+    graph, samples = ir.Graph(3, nodes), np.array([255, 255, 13], np.uint8).reshape(1, 3, 1, 1, 1)
+    assert reference.run(graph, samples).steps.ravel().tolist() == [1, 1, 1]
+    assert_exact(graph, samples)
 
 
 def test_pool_windows_larger_than_the_image() -> None:

@@ -19,8 +19,7 @@ from ..encode import DirectEncoding
 from ..errors import LoweringError
 from ..layers import AvgPool, MaxPool, Readout, SpikingUnit
 from ..neurons import LIF, Neuron
-from ..ops import Surrogate, Triangle, round_ste, spike
-from ..ops.quantize import floor_ste
+from ..ops import Surrogate, Triangle, floor_ste, round_ste, shift_round, spike
 from .fold import Folded, NeuronForm, Source, fold, neuron_form, quantized_weight, source_form
 from .trace import Step, trace
 
@@ -272,5 +271,5 @@ def _integer_lif(current: Tensor, folded: Folded, form: NeuronForm, surrogate: S
             break
         gate = fired.detach() if detach_reset else fired
         rest = u - gate * threshold if form.soft_reset else u * (1 - gate)
-        carry = floor_ste(rest / unit + half).clamp(-limit, limit) * unit
+        carry = shift_round(rest, unit, half, limit)
     return torch.stack(spikes)

@@ -4,7 +4,7 @@ from .binarize import error_decay_schedule, error_decay_sign, power_of_two_scale
 from .collective import all_maximum, all_mean
 from .membrane import LifRule, hard_reset, lif_scan, lif_step, multiplicative_leak, shift_leak, soft_reset
 from .precision import MembraneQuantizer, Precision, WeightQuantizer, weight_quantizer
-from .quantize import floor_ste, quantize_power_of_two, quantize_tanh, round_ste, symmetric_levels
+from .quantize import floor_ste, quantize_power_of_two, quantize_tanh, round_ste, shift_round, symmetric_levels
 from .surrogate import SURROGATES, ATan, Rectangle, Sigmoid, Surrogate, Triangle, spike
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "quantize_tanh",
     "round_ste",
     "shift_leak",
+    "shift_round",
     "soft_reset",
     "spike",
     "standardize",

@@ -23,11 +23,14 @@ def shipped_configs(recipe: str) -> list[str]:
 
 def load_config(recipe: str, name: str, settings: Sequence[str] = ()) -> Any:
     """The configuration ``name`` (shipped, or the path of a JSON file) with ``key=value`` settings applied."""
-    found = get_recipe(recipe)
-    values = _read(found, name)
+    return from_values(recipe, _read(get_recipe(recipe), name), settings)
+
+
+def from_values(recipe: str, values: dict[str, Any], settings: Sequence[str] = ()) -> Any:
+    """The recipe's config from JSON values, with ``key=value`` settings applied to them."""
     for assignment in settings:
         override(values, assignment)
-    return config_from_dict(found, values)
+    return config_from_dict(get_recipe(recipe), values)
 
 
 def config_from_dict(recipe: Recipe, values: dict[str, Any]) -> Any:

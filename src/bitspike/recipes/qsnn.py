@@ -184,10 +184,12 @@ def build_model(config: QSNNConfig, bundle: DataBundle, *, quantize: bool = True
     return model
 
 
-def restore(directory: Path) -> tuple[QSNNConfig, DataBundle, deploy.exact.ExactModel]:
-    """The exact model of a finished run, with its data."""
+def restore(directory: Path, data_root: Path | None = None) -> tuple[QSNNConfig, DataBundle, deploy.exact.ExactModel]:
+    """The exact model of a finished run, with its data (from ``data_root`` if the files have moved)."""
     folder = RunDirectory(directory)
     _, config = folder.config()
+    if data_root is not None:
+        config = dataclasses.replace(config, data=dataclasses.replace(config.data, root=str(data_root)))
     bundle = load_data(config)
     frozen = dataclasses.replace(config, compress=dataclasses.replace(config.compress, membrane="power-of-two"))
     model = build_model(frozen, bundle)

@@ -49,6 +49,13 @@ class RunDirectory:
         """Checkpoint folder of a training stage."""
         return self.path / name
 
+    def latest_weights(self, name: str) -> Path:
+        """Weights at the end of stage ``name``. BitspikeError where the run has none."""
+        pointer = self.stage(name) / "latest.json"
+        if not pointer.exists():
+            raise BitspikeError(f"{self.path} has no {name} stage; train one with a \"baseline\" in its configuration")
+        return self.stage(name) / str(self._read(f"{name}/latest.json").get("checkpoint")) / "model.safetensors"
+
     def begin(self, recipe: str, config: Any, resume: bool) -> None:
         """Create the folder and record the configuration. A folder in use is refused unless ``resume``.
 

@@ -1,0 +1,41 @@
+# make demo   environment, build, and the main job on embedded real data
+# make test   environment, build, lint, types and all tests
+# make fuzz   long loader fuzzing under sanitizers (CASES=..., SEED=...)
+PYTHON ?= python3
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/*.inl)
+CASES ?= 1000000
+SEED ?= 0
+
+.PHONY: demo test lint fuzz bench clean
+.DEFAULT_GOAL := demo
+
+demo: $(INSTALLED)
+	$(BIN)/bitspike demo
+
+test: $(INSTALLED) lint
+	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/mypy
+
+# torch first and by its exact version: the constraint alone does not stop pip from looking at larger builds.
+$(INSTALLED): pyproject.toml constraints.txt $(NATIVE)
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt torch==2.13.0
+	$(BIN)/python -m pip install --quiet --constraint constraints.txt --editable ".[dev]"
+	touch $@
+
+fuzz: $(INSTALLED)
+	cmake -S . -B build/fuzz -DBITSPIKE_FUZZ=ON -DBITSPIKE_PYTHON=OFF
+	cmake --build build/fuzz
+	$(BIN)/python -m tests.engine.corpus build/fuzz/corpus
+	build/fuzz/fuzz_loader build/fuzz/corpus --cases $(CASES) --seed $(SEED)
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/latency.py
+
+clean:
+	rm -rf .venv build runs

@@ -1,0 +1,5 @@
+"""``python -m bitspike``."""
+
+from .cli import main
+
+main()

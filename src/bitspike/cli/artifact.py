@@ -1,0 +1,162 @@
+"""Commands on artifacts: inspect, infer, bench. Only bench needs more than the engine."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import typer
+from numpy.typing import NDArray
+
+from ..errors import BitspikeError, ConfigError
+from .output import JSON_OPTION_HELP, print_json, print_table
+
+__all__ = ["register"]
+
+File = Annotated[Path, typer.Argument(metavar="FILE.bspk", help="Artifact, as 'train', 'demo' or 'export' wrote it.")]
+Json = Annotated[bool, typer.Option("--json", help=JSON_OPTION_HELP)]
+Level = Annotated[str | None, typer.Option(help="Kernel level: portable, avx2 or avx512 (default: the fastest here).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    for command in (inspect, infer, bench):
+        app.command()(command)
+
+
+def inspect(file: File, level: Level = None, as_json: Json = False) -> None:
+    """Verify an artifact, run its self-test and show its layers."""
+    from .. import engine
+
+    network = engine.load(file, level=level)
+    checked = network.self_test()
+    fits = network.fits_int16
+    layers = [_layer(node, fits) for node in network.nodes]
+    facts = {
+        "file": str(file),
+        "bytes": network.artifact_bytes,
+        "memory_bytes": network.memory_bytes,
+        "time_steps": network.time_steps,
+        "input_shape": list(network.input_shape),
+        "classes": network.num_classes,
+        "level": network.level,
+        "self_test_vectors": checked,
+        "meta": network.meta,
+    }
+    if as_json:
+        print_json(facts | {"layers": layers})
+        return
+    title = (
+        f"{file}: {network.artifact_bytes} bytes, T = {network.time_steps}, input {'x'.join(map(str, network.input_shape))} u8, "
+        f"{network.num_classes} classes, {checked} self-test vectors pass at level {network.level}"
+    )
+    header = ("layer", "operation", "shape", "bits", "weights", "16-bit channels", "firing")
+    print_table(title, header, [tuple(layer.values()) for layer in layers])
+
+
+def infer(
+    file: File,
+    inputs: Annotated[
+        list[Path],
+        typer.Argument(metavar="INPUT...", help=".npy arrays of uint8 samples, or images (png, jpg) of the network's size."),
+    ],
+    level: Level = None,
+    as_json: Json = False,
+) -> None:
+    """Classify samples with the native engine; prints class and logits."""
+    from .. import engine
+
+    network = engine.load(file, level=level)
+    classes = network.meta.get("classes")
+    answers = []
+    for path in inputs:
+        samples = _read_samples(path, network.input_shape)
+        for position, logits in enumerate(network.run(samples)):
+            best = int(logits.argmax())
+            named = isinstance(classes, list) and len(classes) == len(logits)
+            answers.append(
+                {
+                    "input": str(path),
+                    "sample": position,
+                    "class": best,
+                    "name": str(classes[best]) if named else str(best),
+                    "logits": logits.tolist(),
+                }
+            )
+    if as_json:
+        print_json({"artifact": str(file), "answers": answers})
+        return
+    rows = [(a["input"], a["sample"], a["class"], a["name"], " ".join(map(str, a["logits"]))) for a in answers]
+    print_table(str(file), ("input", "sample", "class", "name", "logits"), rows)
+
+
+def bench(
+    file: File,
+    against: Annotated[str, typer.Option(help="Rivals, separated by commas: torch, ort.")] = "torch,ort",
+    batch: Annotated[int, typer.Option(help="Samples per call.")] = 1,
+    threads: Annotated[int, typer.Option(help="Threads of the rivals; the engine runs one.")] = 1,
+    seconds: Annotated[float, typer.Option(help="Time budget of the measurement.")] = 10.0,
+    as_json: Json = False,
+) -> None:
+    """Measure latency, peak memory and size of an artifact beside torch and ONNX Runtime running the same network."""
+    from .. import engine, measure
+
+    rivals = [name for name in against.split(",") if name]
+    unknown = sorted(set(rivals) - {"torch", "ort"})
+    if unknown:
+        raise ConfigError(f"--against {', '.join(unknown)} is unknown, accepted: torch, ort")
+    if batch < 1 or threads < 1 or not seconds > 0:
+        raise ConfigError(f"--batch {batch}, --threads {threads} and --seconds {seconds} must be positive")
+    network = engine.load(file)
+    shape = network.input_shape
+    samples = np.random.default_rng(0).integers(0, 256, (max(batch, 16), *shape)).astype(np.uint8)
+    rows = measure.measure_latency(
+        file.read_bytes(), samples, batch=batch, threads=threads, budget_s=seconds, rivals=tuple(rivals)
+    )
+    if as_json:
+        print_json({"artifact": str(file), "batch": batch, "threads": threads, "rows": [r.as_dict() for r in rows]})
+        return
+    print_table(f"{file}, batch {batch}", measure.LATENCY_HEADER, [measure.latency_cells(r) for r in rows])
+
+
+def _layer(node: dict[str, Any], fits: dict[str, Any]) -> dict[str, object]:
+    weight, rate, name = node.get("weight"), node.get("rate"), str(node["name"])
+    narrow = fits.get(name)
+    return {
+        "layer": name,
+        "operation": node["op"],
+        "shape": "x".join(map(str, node["shape"])),
+        "bits": node.get("bits") or "",
+        "weights": int(weight.size) if weight is not None else "",
+        "int16_channels": f"{int(np.sum(narrow))}/{len(narrow)}" if narrow is not None else "",
+        "firing_rate": f"{100 * rate:.1f} %" if rate is not None and np.isfinite(rate) else "",
+    }
+
+
+def _read_samples(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    """uint8 samples (N, *shape) from a .npy file or an image. BitspikeError names the file and what fits."""
+    try:
+        if path.suffix.lower() == ".npy":
+            samples = np.load(path, allow_pickle=False)
+        else:
+            samples = _read_image(path, shape)
+    except (OSError, ValueError, EOFError) as error:
+        raise BitspikeError(f"{path} cannot be read: {error}") from None
+    if samples.dtype != np.uint8:
+        raise BitspikeError(f"{path} holds {samples.dtype}, accepted: uint8")
+    if samples.shape == shape:
+        samples = samples[None]
+    if samples.ndim != len(shape) + 1 or samples.shape[1:] != shape:
+        raise BitspikeError(f"{path} has shape {samples.shape}, accepted: {shape} or (N, {', '.join(map(str, shape))})")
+    return samples
+
+
+def _read_image(path: Path, shape: tuple[int, ...]) -> NDArray[np.uint8]:
+    from PIL import Image
+
+    if len(shape) != 3 or shape[0] not in (1, 3):
+        raise BitspikeError(f"{path}: the network takes {shape}, which is no image; pass a .npy array")
+    with Image.open(path) as image:
+        pixels = np.asarray(image.convert("L" if shape[0] == 1 else "RGB"), np.uint8)
+    return pixels[None] if shape[0] == 1 else np.moveaxis(pixels, -1, 0)

@@ -1,0 +1,217 @@
+"""Commands on runs: train, eval, compress, export, report."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..errors import BitspikeError, ConfigError
+from .output import JSON_OPTION_HELP, note, print_json, print_table
+
+__all__ = ["register", "show_result"]
+
+EXPORT_TARGETS = ("bspk",)
+
+Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, as 'train' or 'demo' made it.")]
+Json = Annotated[bool, typer.Option("--json", help=JSON_OPTION_HELP)]
+Settings = Annotated[
+    list[str],
+    typer.Option(
+        "--set", metavar="KEY=VALUE", help="Change one setting, e.g. train.epochs=5; may be repeated. Values are JSON."
+    ),
+]
+Root = Annotated[
+    Path | None,
+    typer.Option(help="Folder with the data set's official files. Without it: $BITSPIKE_DATA, then a download with checksums."),
+]
+Out = Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/RECIPE-DATA-seedN).")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder after an interruption.")]
+Seed = Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")]
+Threads = Annotated[int, typer.Option(help="CPU threads (0: as many as torch chooses).")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to ``app``."""
+    for command in (train, evaluate, compress, export, report):
+        app.command(name={"evaluate": "eval"}.get(command.__name__, command.__name__))(command)
+
+
+def train(
+    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Published system, e.g. q-snn; see 'bitspike list recipes'.")],
+    data: Annotated[str | None, typer.Option(help="Data set; a configuration of this name is shipped for it.")] = None,
+    config: Annotated[
+        str | None, typer.Option(help="Another shipped configuration ('bitspike list configs'), or your own .json file.")
+    ] = None,
+    data_root: Root = None,
+    out: Out = None,
+    settings: Settings = [],  # noqa: B006 - typer needs a list
+    seed: Seed = 0,
+    resume: Resume = False,
+    threads: Threads = 0,
+    accelerator: Annotated[str, typer.Option(help="Lightning Fabric accelerator: auto, cpu, cuda, ...")] = "auto",
+    devices: Annotated[int, typer.Option(help="Devices or processes per machine; start several with torchrun.")] = 1,
+    nodes: Annotated[int, typer.Option(help="Machines; start each with torchrun.")] = 1,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard scalars.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Train a published system on real data, ship it as an artifact and measure it.
+
+    Writes config.json, checkpoints, model.bspk, result.json and report.html to the run's folder.
+    """
+    from .. import recipes
+
+    found = recipes.get_recipe(recipe)
+    name = config or data
+    if name is None:
+        raise ConfigError(f"give --data or --config; shipped for {recipe}: {', '.join(recipes.shipped_configs(recipe))}")
+    values = [f"seed={seed}", f"runtime.accelerator={accelerator}", f"runtime.devices={devices}", f"runtime.nodes={nodes}"]
+    loaded = recipes.load_config(recipe, name, [*values, *settings])
+    if data is not None and loaded.data.name != data:
+        loaded = _with_data(loaded, name=data)
+    if data_root is not None:
+        loaded = _with_data(loaded, root=str(data_root))
+    _set_threads(threads)
+    directory = out or recipes.registry.default_directory(recipe, name.removesuffix(".json").replace("/", "-"), seed)
+    result = found.run(loaded, directory, resume=resume, tensorboard=tensorboard)
+    if result:
+        show_result(result, directory, as_json)
+
+
+def evaluate(
+    run: Run,
+    split: Annotated[str, typer.Option(help="validation or test.")] = "validation",
+    data_root: Root = None,
+    as_json: Json = False,
+) -> None:
+    """Accuracy of a run's network, by the exact torch forward and by the engine on the shipped file."""
+    from .. import engine, learn, recipes
+
+    if split not in ("validation", "test"):
+        raise ConfigError(f"--split is {split!r}, accepted: validation, test")
+    _, bundle, exact = recipes.qsnn.restore(run, data_root)
+    part = getattr(bundle, split)
+    torch_side = learn.evaluate(exact, part)
+    network = engine.load(recipes.RunDirectory(run).artifact)
+    accuracy = float((network.run(part.inputs).argmax(-1) == part.labels).mean())
+    if as_json:
+        print_json({"split": split, "samples": len(part), "accuracy": torch_side.accuracy, "accuracy_engine": accuracy})
+        return
+    rows = [
+        ("torch, exact mode", f"{100 * torch_side.accuracy:.2f} %"),
+        (f"engine ({network.level})", f"{100 * accuracy:.2f} %"),
+    ]
+    print_table(f"{run}: {len(part)} {split} samples", ("computed by", "accuracy"), rows)
+
+
+def compress(
+    run: Run,
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.json", help="Method, e.g. {\"type\": \"QSNN\", \"version\": 1}.")],
+    out: Annotated[Path | None, typer.Option(help="Folder of the new run (default: RUN-compressed).")] = None,
+    data_root: Root = None,
+    settings: Settings = [],  # noqa: B006
+    resume: Resume = False,
+    threads: Threads = 0,
+    as_json: Json = False,
+) -> None:
+    """Compress a run's full-precision network with another configuration, fine-tune it and ship it as a new run."""
+    from .. import compress as methods
+    from .. import recipes
+
+    method = methods.config_from_json(_read_text(config))
+    if not isinstance(method, methods.QSNN):
+        raise ConfigError(f"{config} is a {type(method).__name__}, accepted here: QSNN")
+    name, settings_of_run = recipes.RunDirectory(run).config()
+    weights = recipes.RunDirectory(run).latest_weights("full-precision")
+    values = dataclasses.asdict(settings_of_run) | {"compress": dataclasses.asdict(method), "baseline": None}
+    changed = recipes.configs.from_values(name, values, settings)
+    if data_root is not None:
+        changed = _with_data(changed, root=str(data_root))
+    _set_threads(threads)
+    directory = out or run.with_name(run.name + "-compressed")
+    result = recipes.get_recipe(name).run(changed, directory, resume=resume, initial_weights=weights)
+    show_result(result, directory, as_json)
+
+
+def export(
+    run: Run,
+    to: Annotated[str, typer.Option(help=f"Format: {', '.join(EXPORT_TARGETS)}.")] = "bspk",
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write (default: RUN.bspk).")] = None,
+    data_root: Root = None,
+) -> None:
+    """Lower a run's trained weights again and write the deployable file."""
+    if to not in EXPORT_TARGETS:
+        raise ConfigError(f"--to is {to!r}, accepted: {', '.join(EXPORT_TARGETS)}")
+    from .. import recipes
+
+    config, bundle, exact = recipes.qsnn.restore(run, data_root)
+    target = output or Path(f"{run.name}.bspk")
+    size = recipes.qsnn.compile_for(exact, config, bundle).save(target)
+    print(f"{target}: {size} bytes")
+
+
+def report(
+    run: Run, output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file (default: RUN/report.html).")] = None
+) -> None:
+    """Write the run's self-contained HTML report from its recorded figures."""
+    from .. import measure, recipes
+
+    folder = recipes.RunDirectory(run)
+    target = output or folder.report
+    measure.write_report(folder.read_result(), target)
+    print(target)
+
+
+def show_result(result: dict[str, Any], directory: Path, as_json: bool) -> None:
+    """The summary table of a finished run (on stderr when stdout is to end in JSON)."""
+    accuracy = result["accuracy"]
+    rows: list[tuple[str, str]] = [(f"test accuracy, {name}", f"{100 * value:.2f} %") for name, value in accuracy.items()]
+    rows += [
+        ("artifact", f"{result['artifact_bytes']} bytes"),
+        ("differing bits", f"{result['differing_bits']} over {result['test_samples']} test samples"),
+        ("time", f"{result['seconds']:.0f} s"),
+        ("report", str(directory / "report.html")),
+    ]
+    if not as_json:
+        print_table(result["title"], ("figure", "value"), rows)
+        return
+    for name, value in rows:
+        note(f"{name}: {value}")
+    print_json(summary(result, directory))
+
+
+def summary(result: dict[str, Any], directory: Path) -> dict[str, Any]:
+    """What scripts read of a run."""
+    accuracy = result["accuracy"]
+    return {
+        "accuracy": accuracy["engine"],
+        "accuracy_full_precision": accuracy.get("full precision"),
+        "accuracy_quantized": accuracy["quantized"],
+        "artifact_bytes": result["artifact_bytes"],
+        "differing_bits": result["differing_bits"],
+        "seconds": round(result["seconds"], 1),
+        "artifact": str(directory / "model.bspk"),
+        "report": str(directory / "report.html"),
+    }
+
+
+def _with_data(config: Any, **changes: Any) -> Any:
+    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
+
+
+def _set_threads(threads: int) -> None:
+    import torch
+
+    if threads < 0:
+        raise ConfigError(f"--threads is {threads}, accepted: 0 or more")
+    if threads:
+        torch.set_num_threads(threads)
+
+
+def _read_text(path: Path) -> str:
+    try:
+        return path.read_text()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BitspikeError(f"{path} cannot be read: {error}") from None

@@ -1,0 +1,198 @@
+"""Operations of a network, counted from the spikes that real inputs cause.
+
+Per layer that holds weights: ``dense`` operations (every input site times every weight it could meet, padding
+included, over all T steps), and ``synaptic`` operations: each spike times the number of weights it really meets, exact
+at borders, strides and groups. An edge that carries counts (sums of spikes) carries as many spikes as it counts.
+
+A layer that reads the u8 input multiplies ("mac"); with a static sample it runs once, not T times, and every pixel
+counts, zero or not. A layer that reads spikes accumulates ("ac"). A pooled readout is counted as one whose weights
+every pixel shares: each spike meets ``classes`` weights. Sums of spikes in pools are not counted.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.lib.stride_tricks import sliding_window_view
+from numpy.typing import NDArray
+
+from ..deploy import ir
+
+__all__ = ["LayerOperations", "SpikeTotals", "count_operations", "operations_of", "spike_totals"]
+
+Spikes = NDArray[Any]
+
+
+@dataclass(frozen=True)
+class LayerOperations:
+    """Operations of one layer per sample, over all T steps.
+
+    kind: "mac" (u8 input), "ac" (spikes), "shortcut" (spikes added to a current as they are) or "neuron".
+    rate: spikes per site and step, of the layer's source, or of the neurons themselves; None for the u8 input.
+    single_pass: multiply-accumulates of the same layer in a non-spiking network that runs once.
+    reads: values read from the source edge; writes: values written to the layer's own edge (neurons only).
+    """
+
+    name: str
+    kind: str
+    dense: int
+    synaptic: float
+    single_pass: int
+    updates: int
+    rate: float | None
+    bits: int
+    fan_in: int
+    weights: int
+    steps: int
+    reads: int
+    writes: int
+
+    def as_dict(self) -> dict[str, Any]:
+        return dataclasses.asdict(self)
+
+
+@dataclass(frozen=True)
+class SpikeTotals:
+    """Per spike or count edge: spikes (C, H, W) summed over T and ``samples`` samples."""
+
+    samples: int
+    edges: dict[int, NDArray[np.int64]]
+
+
+def count_operations(graph: ir.Graph, trace: Mapping[int, Spikes]) -> list[LayerOperations]:
+    """Mean operations per sample; trace: Lif node index -> spikes (T, N, C, H, W), 0 or 1."""
+    return operations_of(graph, [spike_totals(graph, trace)])
+
+
+def spike_totals(graph: ir.Graph, trace: Mapping[int, Spikes]) -> SpikeTotals:
+    """Sums of the spikes on every edge of ``graph``, so that many batches can be counted one after the other."""
+    missing = [graph.names[i] if graph.names else str(i) for i in _lifs(graph) if i not in trace]
+    if missing:
+        raise ValueError(f"the trace has no spikes of {', '.join(missing)}")
+    edges: dict[int, Spikes] = {}
+    for index, node in enumerate(graph.nodes):
+        match node:
+            case ir.Lif():
+                edges[index] = np.asarray(trace[index])
+            case ir.OrPool():
+                edges[index] = _windows(edges[node.source], node.kernel, node.stride, node.padding).max((-2, -1))
+            case ir.SumPool():
+                windows = _windows(edges[node.source], node.kernel, node.stride, 0)
+                edges[index] = windows.sum((-2, -1), dtype=np.uint8)
+            case ir.Add():
+                edges[index] = edges[node.left].astype(np.uint8) + edges[node.right].astype(np.uint8)
+    samples = next(iter(edges.values())).shape[1] if edges else 0
+    return SpikeTotals(samples, {i: e.sum((0, 1), dtype=np.int64) for i, e in edges.items()})
+
+
+def operations_of(graph: ir.Graph, parts: Iterable[SpikeTotals]) -> list[LayerOperations]:
+    """Mean operations per sample over all ``parts``, in the graph's order."""
+    parts = list(parts)
+    samples = sum(p.samples for p in parts)
+    if not samples:
+        raise ValueError("operations are counted from at least one sample")
+    means = {i: sum(p.edges[i] for p in parts) / samples for i in parts[0].edges}
+    shapes = ir.node_shapes(graph)
+    rows = []
+    for index, node in enumerate(graph.nodes):
+        name = graph.names[index] if graph.names else f"node {index}"
+        match node:
+            case ir.Conv() | ir.Linear() | ir.Readout():
+                rows.append(_synapse(graph, name, node, shapes, means.get(node.source)))
+            case ir.Lif():
+                rows += _shortcuts(graph, name, node, means)
+                rows.append(_neurons(graph, name, node, shapes[index], means[index]))
+    return rows
+
+
+def fan_out(node: ir.Conv | ir.Linear | ir.Readout, shape: tuple[int, int, int]) -> NDArray[np.int64]:
+    """Weights that a spike at each pixel of the source (C, H, W) meets: (H, W), the same for every channel."""
+    _, height, width = shape
+    if not isinstance(node, ir.Conv):
+        return np.full((height, width), node.weight.shape[0])
+    outputs, _, kernel_height, kernel_width = node.weight.shape
+    rows = _meetings(height, kernel_height, node.stride, node.padding)
+    columns = _meetings(width, kernel_width, node.stride, node.padding)
+    return np.outer(rows, columns) * (outputs // node.groups)
+
+
+def _meetings(size: int, kernel: int, stride: int, padding: int) -> NDArray[np.int64]:
+    """How many windows cover each position of an axis: a transposed convolution of ones, cropped to the axis."""
+    covered = np.zeros(size + 2 * padding, np.int64)
+    for start in range(0, size + 2 * padding - kernel + 1, stride):
+        covered[start : start + kernel] += 1
+    return covered[padding : padding + size]
+
+
+def _synapse(
+    graph: ir.Graph,
+    name: str,
+    node: ir.Conv | ir.Linear | ir.Readout,
+    shapes: list[tuple[int, int, int]],
+    spikes: NDArray[np.float64] | None,
+) -> LayerOperations:
+    shape = shapes[node.source]
+    sites = math.prod(shape)
+    if isinstance(node, ir.Conv):
+        height, width = ir.node_shapes(ir.Graph(1, [ir.Input(*shape, 1, ()), dataclasses.replace(node, source=0)]))[1][1:]
+        once = single = node.weight.size * height * width
+    else:
+        once, single = node.weight.shape[0] * sites, node.weight.size
+    pixels = spikes is None
+    steps = graph.input.frames if pixels else graph.time_steps
+    meets = fan_out(node, shape)
+    synaptic = float(meets.sum() * shape[0] * steps) if spikes is None else float((spikes * meets).sum())
+    return LayerOperations(
+        name=name,
+        kind="mac" if pixels else "ac",
+        dense=once * steps,
+        synaptic=synaptic,
+        single_pass=single,
+        updates=0,
+        rate=None if spikes is None else float(spikes.sum()) / (sites * steps),
+        bits=node.bits,
+        fan_in=math.prod(node.weight.shape[1:]),
+        weights=node.weight.size,
+        steps=steps,
+        reads=sites * steps,
+        writes=0,
+    )
+
+
+def _shortcuts(graph: ir.Graph, name: str, node: ir.Lif, means: Mapping[int, NDArray[np.float64]]) -> list[LayerOperations]:
+    """Sources of a Lif that are spikes themselves: one accumulate per spike."""
+    rows = []
+    for source in node.sources:
+        if source not in means:
+            continue
+        sites, spikes = means[source].size * graph.time_steps, float(means[source].sum())
+        rows.append(
+            LayerOperations(
+                f"{name} shortcut", "shortcut", sites, spikes, 0, 0, spikes / sites, 32, 1, 0, graph.time_steps, sites, 0
+            )
+        )
+    return rows
+
+
+def _neurons(
+    graph: ir.Graph, name: str, node: ir.Lif, shape: tuple[int, int, int], spikes: NDArray[np.float64]
+) -> LayerOperations:
+    updates = math.prod(shape) * graph.time_steps
+    rate = float(spikes.sum()) / updates
+    return LayerOperations(
+        name, "neuron", 0, 0.0, 0, updates, rate, node.membrane_bits, len(node.sources), 0, graph.time_steps, 0, updates
+    )
+
+
+def _lifs(graph: ir.Graph) -> list[int]:
+    return [i for i, node in enumerate(graph.nodes) if isinstance(node, ir.Lif)]
+
+
+def _windows(x: Spikes, kernel: int, stride: int, padding: int) -> Spikes:
+    padded = np.pad(x, ((0, 0),) * 3 + ((padding, padding),) * 2)
+    return sliding_window_view(padded, (kernel, kernel), (-2, -1))[..., ::stride, ::stride, :, :]

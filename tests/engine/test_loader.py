@@ -1,0 +1,393 @@
+"""The loader accepts what was written, and refuses everything else with a reason."""
+
+from __future__ import annotations
+
+import math
+import struct
+
+import numpy as np
+import pytest
+from graphs import random_graph, random_samples, random_weight
+from mutate import assemble, body, repair_header, replace, sections, set_record, set_word
+
+from bitspike import _native, engine
+from bitspike.deploy import artifact, ir
+from bitspike.errors import ArtifactError
+
+INPUT, CONV, LIF, POOL, READOUT = range(5)  # node indices of `small`
+
+
+def small(test_vectors: int = 0) -> bytes:
+    """A tiny network of five nodes with every section but TESTVEC, unless asked for."""
+    rng = np.random.default_rng(5)
+    lif = ir.Lif(
+        (CONV,), np.ones((1, 3), np.int32), *rng.integers(-50, 50, (2, 3)).astype(np.int32), np.array([0, 1, 2], np.uint8), 8, 1
+    )
+    nodes = [ir.Input(2, 3, 3, 1, (5, 9)), ir.Conv(INPUT, random_weight(rng, (3, 2, 2, 2), 3), 3, 1, 1), lif]
+    nodes += [ir.OrPool(LIF, 2, 2), ir.Readout(POOL, random_weight(rng, (3, 12), 2), np.array([1, 2, 3], np.int32), 2)]
+    graph = ir.Graph(2, nodes, ["in", "conv", "lif", "pool", "out"], [0.0, 0.0, 0.25, 0.5, 0.0], {"a": 1})
+    vectors = rng.integers(0, 256, (test_vectors, 2, 3, 3), np.uint8)
+    return artifact.encode(graph, vectors)
+
+
+def refused(data: bytes, *words: str) -> None:
+    with pytest.raises(ArtifactError) as caught:
+        engine.load(data)
+    for word in words:
+        assert word in str(caught.value), f"{word!r} not in {caught.value}"
+
+
+def accepted_or_refused(data: bytes) -> bool:
+    """Whether the file loads; if so, one sample must run."""
+    try:
+        net = engine.load(data, max_memory=1 << 22)
+    except ArtifactError:
+        return False
+    if math.prod(net.input_shape) * net.time_steps < 1 << 12:
+        net.run(np.zeros((1, *net.input_shape), np.uint8))
+    return True
+
+
+# --- what was written comes back ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", range(0, 100, 25))
+def test_graph_comes_back_field_by_field(start: int) -> None:
+    for seed in range(start, start + 25):
+        rng = np.random.default_rng([seed, 7])
+        graph = random_graph(rng)
+        data = artifact.encode(graph, random_samples(rng, graph, 1))
+        loaded = engine.load(data).graph()
+        assert loaded.time_steps == graph.time_steps and loaded.names == graph.names
+        assert loaded.meta == graph.meta and loaded.rates == graph.rates
+        for expected, node in zip(graph.nodes, loaded.nodes, strict=True):
+            assert type(node) is type(expected)
+            for name, value in vars(expected).items():
+                got = getattr(node, name)
+                if isinstance(value, np.ndarray):
+                    assert got.dtype == value.dtype and got.shape == value.shape, name
+                    np.testing.assert_array_equal(got, value)
+                else:
+                    assert got == value and type(got) is type(value), name
+        assert artifact.encode(loaded, random_samples(np.random.default_rng(0), graph, 0)) == artifact.encode(graph)
+
+
+def test_crc_agrees_with_the_writer() -> None:
+    assert _native.crc32c(b"123456789") == artifact.crc32c(b"123456789") == 0xE3069283
+    assert _native.crc32c(b"6789", _native.crc32c(b"12345")) == 0xE3069283
+
+
+def test_unknown_optional_section_is_skipped_and_a_newer_minor_version_read() -> None:
+    data = small()
+    engine.load(assemble([*sections(data), (77, 0, b"hello")]))
+    engine.load(repair_header(data[:6] + b"\x09\x00" + data[8:]))
+
+
+# --- damage without repaired checksums: always refused --------------------------------------------------------------
+
+
+def test_every_flipped_byte_is_refused() -> None:
+    data = small(test_vectors=1)
+    rng = np.random.default_rng(0)
+    for position in range(len(data)):
+        for flip in {1 << int(rng.integers(8)), int(rng.integers(1, 256)), 255}:
+            damaged = bytearray(data)
+            damaged[position] ^= flip
+            with pytest.raises(ArtifactError):
+                engine.load(bytes(damaged))
+
+
+def test_every_truncation_is_refused() -> None:
+    data = small(test_vectors=1)
+    for length in range(len(data)):
+        for damaged in (data[:length], repair_header(data[:length]) if length >= 24 else b""):
+            with pytest.raises(ArtifactError):
+                engine.load(damaged)
+
+
+def test_appended_bytes_are_refused() -> None:
+    data = small()
+    for extra in (b"\0", b"\0" * 8, b"x", data):
+        refused(data + extra, "file length")
+        refused(repair_header(data + extra), "left over")
+
+
+def test_random_damage_is_refused() -> None:
+    rng = np.random.default_rng(1)
+    data = small(test_vectors=1)
+    for _ in range(4000):
+        damaged = bytearray(data)
+        for position in rng.integers(0, len(data), int(rng.integers(1, 9))):
+            damaged[position] = int(rng.integers(256))
+        if bytes(damaged) != data:
+            with pytest.raises(ArtifactError):
+                engine.load(bytes(damaged))
+
+
+# --- damage with repaired checksums: refused, or loads and runs ------------------------------------------------------
+
+EXTREMES = (0, 1, 2, 3, 5, 15, 16, 24, 25, 127, 128, 255, 256, 1024, 1025, 4096, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
+
+
+def _corpus() -> list[bytes]:
+    files = [small(test_vectors=1)]
+    for seed in range(40):
+        rng = np.random.default_rng([seed, 3])
+        graph = random_graph(rng, max_nodes=4)
+        files.append(artifact.encode(graph, random_samples(rng, graph, seed % 2)))
+    return [f for f in files if len(f) < 4000]
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_changed_bodies_with_repaired_checksums(seed: int) -> None:
+    rng = np.random.default_rng([seed, 11])
+    corpus = _corpus()
+    loaded = 0
+    for case in range(2000):
+        parts = sections(corpus[int(rng.integers(len(corpus)))])
+        index = int(rng.integers(len(parts)))
+        kind, flags, content = parts[index]
+        new = bytearray(content)
+        for _ in range(int(rng.integers(1, 4))):
+            if case % 4 == 0:  # a length that lies about what the graph needs
+                new = new[: int(rng.integers(len(new) + 1))] + bytes(int(rng.integers(3)) * 4)
+            elif case % 4 == 1 and new:
+                new[int(rng.integers(len(new)))] ^= int(rng.integers(1, 256))
+            elif len(new) >= 4:
+                at = 4 * int(rng.integers(len(new) // 4))
+                new[at : at + 4] = struct.pack("<I", int(rng.choice(EXTREMES)))
+        parts[index] = (kind, flags, bytes(new))
+        loaded += accepted_or_refused(assemble(parts))
+    assert 0 < loaded < 2000
+
+
+def test_every_record_word_with_every_extreme_value() -> None:
+    data = small()
+    for node in range(5):
+        for word in range(16):
+            for value in EXTREMES:
+                accepted_or_refused(set_record(data, node, word, value))
+
+
+def test_changed_headers_and_tables_with_repaired_checksums() -> None:
+    rng = np.random.default_rng(2)
+    data = small(test_vectors=1)
+    table_end = 24 + 32 * 6
+    for _ in range(4000):
+        damaged = bytearray(data)
+        if rng.random() < 0.5:
+            damaged[int(rng.integers(table_end))] ^= int(rng.integers(1, 256))
+        else:
+            at = 4 * int(rng.integers(4, table_end // 4))
+            damaged[at : at + 4] = struct.pack("<I", int(rng.choice(EXTREMES)))
+        accepted_or_refused(repair_header(bytes(damaged)))
+
+
+# --- each rule, by name ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("node", "word", "value", "message"),
+    [
+        (CONV, 0, 8, "operation is 8, accepted: 0 to 7"),
+        (CONV, 0, 0, "node 0, and only it, is an Input"),
+        (CONV, 1, 1, "source 1 is not an earlier node"),
+        (CONV, 1, -1, "0 sources"),
+        (CONV, 1, 2**31 - 1, "is not an earlier node"),
+        (CONV, 2, 0, "2 sources, accepted: 1"),
+        (INPUT, 2, 0, "without a first one"),
+        (POOL, 1, INPUT, "of kind input"),
+        (READOUT, 1, CONV, "of kind current"),
+        (LIF, 1, INPUT, "of kind input"),
+        (CONV, 3, 0, "channels is 0, accepted: 1 to 65535"),
+        (CONV, 4, 65536, "height is 65536, accepted: 1 to 65535"),
+        (CONV, 4, 5, "height is 5, expected 4"),
+        (CONV, 5, 3, "width is 3, expected 4"),
+        (LIF, 3, 4, "channels are 4, expected 3"),
+        (LIF, 5, 5, "expected 4 x 4"),
+        (READOUT, 4, 2, "expected 1 x 1"),
+        (CONV, 6, 0, "kernel height is 0"),
+        (CONV, 6, 6, "exceeds the padded source's 5"),
+        (POOL, 6, 1, "is not square"),
+        (CONV, 8, 0, "stride is 0"),
+        (CONV, 9, 2, "padding 2 must be smaller than the kernel's height 2"),
+        (CONV, 10, 0, "groups is 0"),
+        (CONV, 10, 2, "groups 2 do not divide"),
+        (CONV, 11, 9, "weight bits is 9, accepted: 1 to 8"),
+        (LIF, 11, 17, "membrane bits is 17, accepted: 2 to 16"),
+        (LIF, 11, 1, "membrane bits is 1, accepted: 2 to 16"),
+        (LIF, 12, 16, "leak shift is 16, accepted: 0 to 15"),
+        (LIF, 13, 2, "soft reset is 2, accepted: 0 or 1"),
+        (INPUT, 12, 3, "frames are 3, accepted: 1 or 2"),
+        (READOUT, 12, 2, "pool is 2, accepted: 0 to 1"),
+        (INPUT, 6, 1, "kernel height is 1, but unused here"),
+        (READOUT, 10, 1, "groups is 1, but unused here"),
+        (POOL, 11, 1, "bits is 1, but unused here"),
+        (CONV, 12, 1, "first option is 1, but unused here"),
+        (CONV, 14, 1, "third option is 1, but unused here"),
+        (INPUT, 15, 3, "width code is 3, accepted: 0, 1, 2 or 4"),
+        (CONV, 15, 1, "width codes are 1 for 0 arrays"),
+    ],
+)
+def test_record_rules(node: int, word: int, value: int, message: str) -> None:
+    refused(set_record(small(), node, word, value), f"node {node}", message)
+
+
+def test_graph_header_rules() -> None:
+    data = small()
+    refused(set_word(data, 1, 0, 0), "time steps are 0, accepted: 1 to 1024")
+    refused(set_word(data, 1, 0, 1025), "time steps are 1025")
+    refused(set_word(data, 1, 1, 1), "number of nodes is 1, accepted: 2 to 4096")
+    refused(set_word(data, 1, 1, 4097), "number of nodes is 4097")
+    refused(set_word(data, 1, 1, 6), "GRAPH: 6 nodes need 384 bytes, the section has 320")
+
+
+def test_container_rules() -> None:
+    data = small()
+    parts = sections(data)
+    refused(b"", "header: magic needs 4 bytes")
+    refused(b"NOPE" + data[4:], "not a .bspk file")
+    refused(repair_header(data[:4] + b"\x02\x00" + data[6:]), "version 2 is not supported, accepted: 1")
+    refused(repair_header(data[:16] + struct.pack("<I", 17) + data[20:]), "number of sections is 17, accepted: 3 to 16")
+    refused(assemble([*parts, (77, 1, b"x")]), "section 77 is required but unknown")
+    refused(assemble(parts[1:]), "GRAPH is missing")
+    refused(assemble([parts[1], parts[0], *parts[2:]]), "types must increase")
+    refused(assemble([parts[0], parts[0], *parts[1:]]), "types must increase")
+    refused(assemble([(1, 0, parts[0][2]), *parts[1:]]), "GRAPH must be marked as required")
+    refused(assemble([*parts[:3], (5, 1, b"{}")]), "META must not be marked as required")
+    refused(assemble([(1, 3, parts[0][2]), *parts[1:]]), "flags of section 1 are 3")
+    padded = next(i for i, p in enumerate(parts) if len(p[2]) % 8)
+    offset, length = struct.unpack_from("<QQ", data, 24 + 32 * padded + 8)
+    dirty = bytearray(data)
+    dirty[offset + length] = 1
+    refused(bytes(dirty), "padding between sections holds 1")
+    shifted = bytearray(data)
+    struct.pack_into("<Q", shifted, 24 + 8, 24 + 32 * len(parts) + 8)
+    refused(repair_header(bytes(shifted)), "section 1 starts at")
+
+
+def test_body_rules() -> None:
+    data = small(test_vectors=2)
+    refused(replace(data, 2, body(data, 2) + bytes(4)), "PARAMS: 4 bytes are left over")
+    refused(replace(data, 3, body(data, 3)[:-4]), "WEIGHTS: weights needs")
+    refused(replace(data, 4, body(data, 4)[:-4]), "CALIB: 16 bytes, expected 20")
+    refused(replace(data, 6, body(data, 6)[:-4]), "TESTVEC: 2 samples of 36 bytes each")
+    refused(set_word(data, 6, 0, 1), "TESTVEC: 36 bytes are left over")
+    refused(set_word(data, 6, 0, 2**32 - 1), "TESTVEC: 4294967295 samples")
+    sample = bytearray(body(data, 6))
+    sample[4 + 18] = 1
+    refused(replace(data, 6, bytes(sample)), "TESTVEC: padding holds 1")
+    zero = bytearray(body(data, 2))
+    assert zero[:4] == b"\x05\x09\0\0"
+    refused(replace(data, 2, b"\xff" + bytes(zero[1:])), "node 0 (Input)", "zero point -1, accepted: 0 to 255")
+    refused(replace(data, 2, bytes(zero[:2]) + b"\1" + bytes(zero[3:])), "PARAMS: padding holds 1")
+
+
+def test_weight_rules() -> None:
+    weight = np.array([1, 0, -1], np.int8).reshape(3, 1, 1, 1)
+    lif = ir.Lif((1,), np.ones((1, 3), np.int32), *(np.zeros(3, np.int32),) * 2, np.zeros(3, np.uint8), 4, 0)
+    nodes = [ir.Input(1, 1, 1, 1, (0,)), ir.Conv(0, weight, 3), lif]
+    nodes.append(ir.Readout(2, np.zeros((1, 3), np.int8), np.zeros(1, np.int32), 2))
+    data = artifact.encode(ir.Graph(1, nodes))
+    stream = body(data, 3)
+    assert stream[:4] == bytes([0b11000001, 0b1, 0, 0])
+    refused(replace(data, 3, bytes([0b11000100]) + stream[1:]), "node 1 (Conv)", "3-bit weight -4, accepted: -3 to 3")
+    refused(replace(data, 3, stream[:1] + bytes([0b11]) + stream[2:]), "node 1 (Conv)", "padding bits")
+    refused(replace(data, 3, stream[:2] + b"\1" + stream[3:]), "WEIGHTS: padding holds 1")
+
+
+def test_bounds_are_proven_again() -> None:
+    data = small()
+    params = body(data, 2)
+    multiplier = 4  # after the padded zero points
+    big = params[:multiplier] + struct.pack("<i", 2**31 - 1) + params[multiplier + 4 :]
+    refused(replace(data, 2, big), "node 2 (Lif)", "a scaled source of channel 0 reaches", "2147483647")
+    nodes = [ir.Input(1, 1, 1, 1, (0,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1)]
+    arrays = (np.ones((1, 1), np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32))
+    nodes += [ir.Lif((1,), *arrays, np.zeros(1, np.uint8), 4, 0), ir.Add(2, 2), ir.Add(3, 3), ir.Add(4, 4), ir.Add(5, 5)]
+    nodes += [ir.Add(6, 6), ir.Add(7, 7), ir.SumPool(8, 1, 1), ir.Add(8, 9)]
+    nodes.append(ir.Readout(10, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1))
+    data = artifact.encode(ir.Graph(1, nodes))
+    refused(_as_add(data), "counts of channel 0 reach 256")
+    logits = set_word(data, 2, len(body(data, 2)) // 4 - 1, 2**31 - 1)
+    refused(logits, "(Readout)", "the logit of channel 0 reaches")
+
+
+def test_unused_nodes_are_refused() -> None:
+    nodes = [ir.Input(1, 1, 1, 1, (0,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1)]
+    arrays = (np.ones((1, 1), np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint8))
+    nodes += [ir.Lif((1,), *arrays, 4, 0), ir.OrPool(2, 1, 1), ir.Readout(3, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1)]
+    refused(set_record(artifact.encode(ir.Graph(1, nodes)), 4, 1, 2), "node 3 (OrPool): no later node reads it")
+
+
+def _as_add(data: bytes) -> bytes:
+    """Turns the SumPool (node 9) into an Add of node 8 with itself."""
+    for word, value in ((0, 6), (2, 8), (6, 0), (7, 0), (8, 0)):
+        data = set_record(data, 9, word, value)
+    return data
+
+
+# --- the rest of the file -------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("meta", "message"),
+    [
+        (b"", "META: not JSON"),
+        (b"{", "META: not JSON"),
+        (b"\xff\xfe", "META: not JSON in UTF-8"),
+        (b"[1]", "JSON of type list, accepted: an object"),
+        (b"3", "JSON of type int"),
+        (b'{"a": ' + b"[" * 100_000, "META"),
+        (b'{"a": ' + b"9" * 100_000 + b"}", "META"),
+    ],
+    ids=["empty", "open", "utf8", "list", "int", "deep", "digits"],
+)
+def test_bad_meta_is_refused(meta: bytes, message: str) -> None:
+    refused(replace(small(), 5, meta), message)
+
+
+def test_odd_meta_is_read() -> None:
+    net = engine.load(replace(small(), 5, b'{"x": NaN, "names": ["a"], "\xc3\xa4": 1e999}'))
+    assert math.isnan(net.meta["x"]) and net.meta["ä"] == math.inf
+    assert net.names == [f"node{i}" for i in range(5)]
+    net = engine.load(replace(small(), 5, b'{"names": ["a", "b", "a", "c", "d"]}'))
+    assert net.names == ["a#0", "b", "a#2", "c", "d"]
+    assert net.graph().names == ["a", "b", "a", "c", "d"]
+
+
+def test_memory_limit() -> None:
+    data = small()
+    need = engine.load(data).memory_bytes
+    assert engine.load(data, max_memory=need).memory_bytes == need
+    with pytest.raises(ArtifactError, match=r"activations: \d+ bytes on top of \d+ exceed the memory limit of"):
+        engine.load(data, max_memory=need - 1)
+
+
+def test_a_small_file_cannot_claim_much_memory() -> None:
+    """65535 x 65535 x 1024 steps of activations from a file of less than 1 kB."""
+    wide = [ir.Input(1, 65535, 65535, 1, (0,)), ir.Conv(0, np.ones((60, 1, 1, 1), np.int8), 1)]
+    arrays = (np.ones((1, 60), np.int32), np.zeros(60, np.int32), np.zeros(60, np.int32), np.zeros(60, np.uint8))
+    wide += [ir.Lif((1,), *arrays, 4, 0), ir.Readout(2, np.ones((1, 60), np.int8), np.zeros(1, np.int32), 1, True)]
+    with pytest.raises(ArtifactError, match=r"node 0 \(Input\): activations of \d+ bytes exceed the memory limit"):
+        engine.load(artifact.encode(ir.Graph(1000, wide)))
+
+
+# --- self-test ------------------------------------------------------------------------------------------------------
+
+
+def test_self_test_runs_the_stored_vectors() -> None:
+    for count in (0, 3):
+        net = engine.load(small(test_vectors=count))
+        assert net.test_vectors == count and net.self_test() == count
+
+
+@pytest.mark.parametrize("level", engine.levels())
+def test_self_test_notices_tampering(level: str) -> None:
+    data = small(test_vectors=2)
+    record = (20 + 3 * 4 + 4) // 4
+    for word, what in ((1 + record + 5, "logits of test vector 1"), (1 + record - 1, "spikes of test vector 0")):
+        stored = struct.unpack_from("<I", body(data, 6), 4 * word)[0]
+        net = engine.load(set_word(data, 6, word, stored ^ 1), level=level)
+        with pytest.raises(ArtifactError, match=f"self-test failed: .*{what}"):
+            net.self_test()
