@@ -57,6 +57,13 @@ inline __m256i count_bytes(__m256i x) {
   return _mm256_add_epi8(_mm256_shuffle_epi8(table, low), _mm256_shuffle_epi8(table, high));
 }
 
+// f(0) .. f(N - 1) written out, so that arrays indexed by the argument become registers.
+template <int N, class F>
+[[gnu::always_inline]] inline void unroll(F f) {
+  if constexpr (N > 1) unroll<N - 1>(f);
+  f(N - 1);
+}
+
 // R rows times half a block.
 template <int R>
 void bits_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
@@ -64,40 +71,40 @@ void bits_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
   const std::uint32_t* rows = task.rows + first_row * task.words;
   const std::uint32_t* w = task.weights + half * kHalf;
   __m256i total[R];
-  for (int r = 0; r < R; ++r) total[r] = _mm256_setzero_si256();
+  unroll<R>([&](int r) { total[r] = _mm256_setzero_si256(); });
   for (std::size_t plane = 0; plane < task.planes; ++plane) {
     __m256i sum[R];
-    for (int r = 0; r < R; ++r) sum[r] = _mm256_setzero_si256();
+    unroll<R>([&](int r) { sum[r] = _mm256_setzero_si256(); });
     for (std::size_t begin = 0; begin < task.words; begin += kChunk) {
       const std::size_t end = begin + kChunk < task.words ? begin + kChunk : task.words;
       __m256i bytes[R];
-      for (int r = 0; r < R; ++r) bytes[r] = _mm256_setzero_si256();
+      unroll<R>([&](int r) { bytes[r] = _mm256_setzero_si256(); });
       for (std::size_t k = begin; k < end; ++k, w += kLanes) {
         const __m256i weight = load(w);
-        for (int r = 0; r < R; ++r) {
+        unroll<R>([&](int r) {
           const __m256i spikes = broadcast(rows[r * task.words + k]);
           bytes[r] = _mm256_add_epi8(bytes[r], count_bytes(_mm256_and_si256(weight, spikes)));
-        }
+        });
       }
-      for (int r = 0; r < R; ++r) {
+      unroll<R>([&](int r) {
         const __m256i pairs = _mm256_maddubs_epi16(bytes[r], _mm256_set1_epi8(1));
         sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-      }
+      });
     }
     const __m128i shift = _mm_cvtsi32_si128(static_cast<int>(plane));
-    for (int r = 0; r < R; ++r) {
+    const bool sign = plane + 1 == task.planes;
+    unroll<R>([&](int r) {
       const __m256i scaled = _mm256_sll_epi32(sum[r], shift);
-      const bool sign = plane + 1 == task.planes;
       total[r] = sign ? _mm256_sub_epi32(total[r], scaled) : _mm256_add_epi32(total[r], scaled);
-    }
+    });
   }
-  for (int r = 0; r < R; ++r) {
+  unroll<R>([&](int r) {
     if (task.planes == 1) {  // -total counts the spikes at +1
       const __m256i ones = _mm256_set1_epi32(task.ones[first_row + r]);
       total[r] = _mm256_sub_epi32(_mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), total[r]), 1), ones);
     }
     store(task.out + (first_row + r) * task.out_stride + half * kHalf, total[r]);
-  }
+  });
 }
 
 template <int R>
@@ -105,14 +112,14 @@ void values_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
   const std::uint32_t* rows = task.rows + first_row * task.words;
   const std::uint32_t* w = task.weights + half * kHalf;
   __m256i sum[R];
-  for (int r = 0; r < R; ++r) sum[r] = _mm256_setzero_si256();
+  unroll<R>([&](int r) { sum[r] = _mm256_setzero_si256(); });
   for (std::size_t k = 0; k < task.words; ++k, w += kLanes) {
     const __m256i weight = load(w);
-    for (int r = 0; r < R; ++r) {
+    unroll<R>([&](int r) {
       sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(weight, broadcast(rows[r * task.words + k])));
-    }
+    });
   }
-  for (int r = 0; r < R; ++r) store(task.out + (first_row + r) * task.out_stride + half * kHalf, sum[r]);
+  unroll<R>([&](int r) { store(task.out + (first_row + r) * task.out_stride + half * kHalf, sum[r]); });
 }
 
 void dot_bits(const DotTask& task) {

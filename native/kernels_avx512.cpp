@@ -30,68 +30,90 @@ inline std::uint32_t to_bits(__mmask16 mask) { return mask; }
 
 inline __m512i broadcast(std::uint32_t word) { return _mm512_set1_epi32(static_cast<int>(word)); }
 
-// R rows times one block.
+// f(0) .. f(N - 1) written out, so that arrays indexed by the argument become registers.
+template <int N, class F>
+[[gnu::always_inline]] inline void unroll(F f) {
+  if constexpr (N > 1) unroll<N - 1>(f);
+  f(N - 1);
+}
+
+// R rows times one block: 1-bit weights.
 template <int R>
-void bits_tile(const DotTask& task, std::size_t first_row) {
+void signs_tile(const DotTask& task, std::size_t first_row) {
+  const std::uint32_t* rows = task.rows + first_row * task.words;
+  const std::uint32_t* w = task.weights;
+  __m512i sum[R];
+  unroll<R>([&](int r) { sum[r] = _mm512_setzero_si512(); });
+  for (std::size_t k = 0; k < task.words; ++k, w += kLanes) {
+    const __m512i weight = _mm512_loadu_si512(w);
+    unroll<R>([&](int r) {
+      const __m512i hits = _mm512_and_si512(weight, broadcast(rows[r * task.words + k]));
+      sum[r] = _mm512_add_epi32(sum[r], _mm512_popcnt_epi32(hits));
+    });
+  }
+  unroll<R>([&](int r) {  // twice the spikes at +1 minus all spikes
+    const __m512i ones = _mm512_set1_epi32(task.ones[first_row + r]);
+    const __m512i total = _mm512_sub_epi32(_mm512_slli_epi32(sum[r], 1), ones);
+    _mm512_storeu_si512(task.out + (first_row + r) * task.out_stride, total);
+  });
+}
+
+// R rows times one block: two's complement planes, the last of which counts negatively.
+template <int R>
+void planes_tile(const DotTask& task, std::size_t first_row) {
   const std::uint32_t* rows = task.rows + first_row * task.words;
   const std::uint32_t* w = task.weights;
   __m512i total[R];
-  for (int r = 0; r < R; ++r) total[r] = _mm512_setzero_si512();
+  unroll<R>([&](int r) { total[r] = _mm512_setzero_si512(); });
   for (std::size_t plane = 0; plane < task.planes; ++plane) {
     __m512i sum[R];
-    for (int r = 0; r < R; ++r) sum[r] = _mm512_setzero_si512();
+    unroll<R>([&](int r) { sum[r] = _mm512_setzero_si512(); });
     for (std::size_t k = 0; k < task.words; ++k, w += kLanes) {
       const __m512i weight = _mm512_loadu_si512(w);
-      for (int r = 0; r < R; ++r) {
+      unroll<R>([&](int r) {
         const __m512i hits = _mm512_and_si512(weight, broadcast(rows[r * task.words + k]));
         sum[r] = _mm512_add_epi32(sum[r], _mm512_popcnt_epi32(hits));
-      }
+      });
     }
     const __m128i shift = _mm_cvtsi32_si128(static_cast<int>(plane));
-    for (int r = 0; r < R; ++r) {
+    const bool sign = plane + 1 == task.planes;
+    unroll<R>([&](int r) {
       const __m512i scaled = _mm512_sll_epi32(sum[r], shift);
-      const bool sign = plane + 1 == task.planes;
       total[r] = sign ? _mm512_sub_epi32(total[r], scaled) : _mm512_add_epi32(total[r], scaled);
-    }
+    });
   }
-  for (int r = 0; r < R; ++r) {
-    if (task.planes == 1) {  // -total counts the spikes at +1
-      const __m512i ones = _mm512_set1_epi32(task.ones[first_row + r]);
-      total[r] = _mm512_sub_epi32(_mm512_slli_epi32(_mm512_sub_epi32(_mm512_setzero_si512(), total[r]), 1), ones);
-    }
-    _mm512_storeu_si512(task.out + (first_row + r) * task.out_stride, total[r]);
-  }
+  unroll<R>([&](int r) { _mm512_storeu_si512(task.out + (first_row + r) * task.out_stride, total[r]); });
 }
 
+// R rows times one block: pairs of 16-bit values.
 template <int R>
 void values_tile(const DotTask& task, std::size_t first_row) {
   const std::uint32_t* rows = task.rows + first_row * task.words;
   const std::uint32_t* w = task.weights;
   __m512i sum[R];
-  for (int r = 0; r < R; ++r) sum[r] = _mm512_setzero_si512();
+  unroll<R>([&](int r) { sum[r] = _mm512_setzero_si512(); });
   for (std::size_t k = 0; k < task.words; ++k, w += kLanes) {
     const __m512i weight = _mm512_loadu_si512(w);
-    for (int r = 0; r < R; ++r) {
+    unroll<R>([&](int r) {
       sum[r] = _mm512_add_epi32(sum[r], _mm512_madd_epi16(weight, broadcast(rows[r * task.words + k])));
-    }
+    });
   }
-  for (int r = 0; r < R; ++r) _mm512_storeu_si512(task.out + (first_row + r) * task.out_stride, sum[r]);
+  unroll<R>([&](int r) { _mm512_storeu_si512(task.out + (first_row + r) * task.out_stride, sum[r]); });
 }
 
 void dot_bits(const DotTask& task) {
+  const bool signs = task.planes == 1;
   std::size_t r = 0;
-  for (; r + 8 <= task.row_count; r += 8) bits_tile<8>(task, r);
-  if (r + 4 <= task.row_count) bits_tile<4>(task, r), r += 4;
-  if (r + 2 <= task.row_count) bits_tile<2>(task, r), r += 2;
-  if (r < task.row_count) bits_tile<1>(task, r);
+  for (; r + 8 <= task.row_count; r += 8) signs ? signs_tile<8>(task, r) : planes_tile<8>(task, r);
+  for (; r + 4 <= task.row_count; r += 4) signs ? signs_tile<4>(task, r) : planes_tile<4>(task, r);
+  for (; r < task.row_count; ++r) signs ? signs_tile<1>(task, r) : planes_tile<1>(task, r);
 }
 
 void dot_values(const DotTask& task) {
   std::size_t r = 0;
   for (; r + 8 <= task.row_count; r += 8) values_tile<8>(task, r);
-  if (r + 4 <= task.row_count) values_tile<4>(task, r), r += 4;
-  if (r + 2 <= task.row_count) values_tile<2>(task, r), r += 2;
-  if (r < task.row_count) values_tile<1>(task, r);
+  for (; r + 4 <= task.row_count; r += 4) values_tile<4>(task, r);
+  for (; r < task.row_count; ++r) values_tile<1>(task, r);
 }
 
 void count_ones(const std::uint32_t* rows, std::size_t row_count, std::size_t words, std::int32_t* ones) {

@@ -23,39 +23,61 @@ std::int32_t dot_features(const std::int8_t* weights, const std::int32_t* featur
   return static_cast<std::int32_t>(sum);
 }
 
-inline Vec lif_source(const LifSource& source, std::size_t pixel, std::size_t step, std::size_t first) {
-  const Vec values = Vec::load(source.values + pixel * source.pixel_stride + step * source.step_stride + first);
-  return source.multiplier ? values * Vec::load(source.multiplier + first) : values;
+// One block of 16 channels. `Shifted`: some membrane of the block drops bits when it is carried over.
+template <bool Soft, bool Shifted>
+void lif_block(const LifTask& task, std::size_t first) {
+  const std::size_t used = task.channels - first;
+  const std::uint32_t valid = used >= kLanes ? 0xFFFFu : (1u << used) - 1;
+  const bool second_byte = used > 8, two_sources = task.source_count == 2;
+  const Vec zero = Vec::set(0), one = Vec::set(1), leak = Vec::set(task.leak_shift);
+  const Vec limit = Vec::set(task.limit), lowest = Vec::set(-task.limit);
+  const Vec bias = Vec::load(task.bias + first), threshold = Vec::load(task.threshold + first);
+  const Vec shift = Vec::load(task.shift + first);
+  const Vec half = (one << shift) >> one, round_shift = max(shift - one, zero), round_bit = min(shift, one);
+  const auto read = [&](const LifSource& source, const std::int32_t* values) {
+    return source.multiplier ? Vec::load(values) * Vec::load(source.multiplier + first) : Vec::load(values);
+  };
+  const LifSource &left = task.sources[0], &right = task.sources[1];
+  for (std::size_t p = 0; p < task.pixels; ++p) {
+    const std::int32_t* x = left.values + p * left.pixel_stride + first;
+    const std::int32_t* y = two_sources ? right.values + p * right.pixel_stride + first : nullptr;
+    std::uint8_t* out = task.out + p * task.out_pixel_stride + first / 8;
+    Vec carry = zero;
+    for (std::size_t t = 0; t < task.steps; ++t, out += task.out_step_stride) {
+      Vec u = read(left, x) + bias;
+      x += left.step_stride;
+      if (two_sources) {
+        u = u + read(right, y);
+        y += right.step_stride;
+      }
+      if (task.leak_shift != 0) carry = carry - (carry >> leak);
+      u = u + carry;
+      const auto spike = at_least(u, threshold);
+      const std::uint32_t bits = to_bits(spike) & valid;
+      out[0] = static_cast<std::uint8_t>(bits);
+      if (second_byte) out[1] = static_cast<std::uint8_t>(bits >> 8);
+      Vec rest = Soft ? u - where(spike, threshold, zero) : where(spike, zero, u);
+      if constexpr (Shifted && Soft) {
+        // rest + half might leave 32 bits here, so rounding adds the last bit that is shifted out instead.
+        rest = (rest >> shift) + ((rest >> round_shift) & round_bit);
+      } else if constexpr (Shifted) {
+        rest = (rest + half) >> shift;
+      }
+      carry = max(min(rest, limit), lowest);
+      if constexpr (Shifted) carry = carry << shift;
+    }
+  }
 }
 
 // See ir.Lif for the equations. The membrane lives in registers over all steps.
 void lif(const LifTask& task) {
-  const std::size_t bytes = (task.channels + 7) / 8;
-  const Vec limit = Vec::set(task.limit), lowest = Vec::set(-task.limit), zero = Vec::set(0), one = Vec::set(1);
-  const Vec leak = Vec::set(task.leak_shift);
   for (std::size_t first = 0; first < task.channels; first += kLanes) {
-    const std::size_t used = task.channels - first;
-    const std::uint32_t valid = used >= kLanes ? 0xFFFFu : (1u << used) - 1;
-    const Vec bias = Vec::load(task.bias + first), threshold = Vec::load(task.threshold + first);
-    const Vec shift = Vec::load(task.shift + first);
-    // rest + (2^k >> 1) might leave 32 bits after a soft reset, so rounding adds the last bit shifted out instead.
-    const Vec round_shift = max(shift - one, zero), round_bit = min(shift, one);
-    for (std::size_t p = 0; p < task.pixels; ++p) {
-      std::uint8_t* out = task.out + p * task.out_pixel_stride + first / 8;
-      Vec carry = zero;
-      for (std::size_t t = 0; t < task.steps; ++t, out += task.out_step_stride) {
-        Vec u = lif_source(task.sources[0], p, t, first) + bias;
-        if (task.source_count == 2) u = u + lif_source(task.sources[1], p, t, first);
-        if (task.leak_shift != 0) carry = carry - (carry >> leak);
-        u = u + carry;
-        const auto spike = at_least(u, threshold);
-        const std::uint32_t bits = to_bits(spike) & valid;
-        out[0] = static_cast<std::uint8_t>(bits);
-        if (first / 8 + 1 < bytes) out[1] = static_cast<std::uint8_t>(bits >> 8);
-        const Vec rest = task.soft_reset ? u - where(spike, threshold, zero) : where(spike, zero, u);
-        const Vec rounded = (rest >> shift) + ((rest >> round_shift) & round_bit);
-        carry = max(min(rounded, limit), lowest) << shift;
-      }
+    std::int32_t shifts = 0;
+    for (std::size_t i = 0; i < kLanes; ++i) shifts |= task.shift[first + i];
+    if (task.soft_reset) {
+      shifts != 0 ? lif_block<true, true>(task, first) : lif_block<true, false>(task, first);
+    } else {
+      shifts != 0 ? lif_block<false, true>(task, first) : lif_block<false, false>(task, first);
     }
   }
 }

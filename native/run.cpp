@@ -14,6 +14,12 @@ inline void copy_fast(std::uint8_t* to, const std::uint8_t* from, std::size_t si
   for (std::size_t i = 0; i < size; i += 8) std::memcpy(to + i, from + i, 8);
 }
 
+// Where one output pixel of a pool looks, clipped to the source.
+struct Window {
+  std::size_t step, pixel;
+  std::size_t top, bottom, left, right;
+};
+
 }  // namespace
 
 class Runner {
@@ -41,7 +47,7 @@ class Runner {
   void present(const std::uint8_t* sample);
   void lif(std::size_t index);
   void current(const Projection& p, std::size_t first, std::size_t pixels, std::int32_t* out, std::size_t lanes);
-  void gather(const Projection& p, std::size_t step, std::size_t out_pixel, std::uint8_t* row) const;
+  void gather(const Projection& p, std::size_t out_pixel, std::uint8_t* rows) const;
   void grouped(const Projection& p, std::size_t rows, std::int32_t* out, std::size_t lanes);
   void or_pool(std::size_t index);
   void sum_pool(std::size_t index);
@@ -158,8 +164,8 @@ void Runner::lif(std::size_t index) {
 void Runner::current(const Projection& p, std::size_t first, std::size_t pixels, std::int32_t* out, std::size_t lanes) {
   const std::size_t frames = edge(p.source).frames, row_count = pixels * frames;
   auto* rows = at<std::uint32_t>(net_.scratch_.rows);
-  for (std::size_t r = 0; r < row_count; ++r) {
-    gather(p, r % frames, first + r / frames, reinterpret_cast<std::uint8_t*>(rows + r * p.row_words));
+  for (std::size_t i = 0; i < pixels; ++i) {
+    gather(p, first + i, reinterpret_cast<std::uint8_t*>(rows + i * frames * p.row_words));
   }
   if (p.groups > 1) {
     grouped(p, row_count, out, lanes);
@@ -176,8 +182,8 @@ void Runner::current(const Projection& p, std::size_t first, std::size_t pixels,
   }
 }
 
-// One row: what an output pixel sees, [tap][pixel bytes], zero where the window leaves the source.
-void Runner::gather(const Projection& p, std::size_t step, std::size_t out_pixel, std::uint8_t* row) const {
+// One row per frame: what an output pixel sees, [tap][pixel bytes], zero where the window leaves the source.
+void Runner::gather(const Projection& p, std::size_t out_pixel, std::uint8_t* rows) const {
   const Edge& e = edge(p.source);
   const auto height = static_cast<std::int64_t>(e.height), width = static_cast<std::int64_t>(e.width);
   const auto kernel_height = static_cast<std::int64_t>(p.kernel_height);
@@ -185,26 +191,27 @@ void Runner::gather(const Projection& p, std::size_t step, std::size_t out_pixel
   const auto padding = static_cast<std::int64_t>(p.padding);
   const std::int64_t top = static_cast<std::int64_t>(out_pixel / p.out_width * p.stride) - padding;
   const std::int64_t left = static_cast<std::int64_t>(out_pixel % p.out_width * p.stride) - padding;
-  const std::uint8_t* image = pixel(e, step, 0);
+  // The part of the window that lies on the source.
+  const std::int64_t first_line = std::max<std::int64_t>(0, -top), end_line = std::min(kernel_height, height - top);
+  const std::int64_t first_tap = std::max<std::int64_t>(0, -left), end_tap = std::min(kernel_width, width - left);
+  const bool inside = end_line - first_line == kernel_height && end_tap - first_tap == kernel_width;
+
   const std::size_t line = p.kernel_width * e.pixel_bytes, pitch = e.width * e.pixel_bytes;
-  const bool inside = top >= 0 && left >= 0 && top + kernel_height <= height && left + kernel_width <= width;
-  if (inside) {
-    const std::uint8_t* from = image + static_cast<std::size_t>(top) * pitch + static_cast<std::size_t>(left) * e.pixel_bytes;
-    if (line == pitch) {
-      copy_fast(row, from, p.row_bytes);
+  const auto lines = static_cast<std::size_t>(end_line - first_line);
+  const std::size_t bytes = static_cast<std::size_t>(end_tap - first_tap) * e.pixel_bytes;
+  const std::size_t to = static_cast<std::size_t>(first_line) * line + static_cast<std::size_t>(first_tap) * e.pixel_bytes;
+  const std::uint8_t* from = pixel(e, 0, static_cast<std::size_t>((top + first_line) * width + left + first_tap));
+  for (std::size_t frame = 0; frame < e.frames; ++frame, rows += p.row_words * 4, from += e.step_bytes()) {
+    if (inside && line == pitch) {
+      copy_fast(rows, from, p.row_bytes);
+    } else if (inside) {
+      for (std::size_t y = 0; y < lines; ++y) copy_fast(rows + y * line, from + y * pitch, line);
     } else {
-      for (std::size_t ky = 0; ky < p.kernel_height; ++ky) copy_fast(row + ky * line, from + ky * pitch, line);
+      std::memset(rows, 0, p.row_bytes);
+      for (std::size_t y = 0; y < lines; ++y) std::memcpy(rows + to + y * line, from + y * pitch, bytes);
     }
-  } else {
-    std::memset(row, 0, p.row_bytes);
-    const std::int64_t begin = std::max<std::int64_t>(0, -left), end = std::min(kernel_width, width - left);
-    for (std::int64_t ky = std::max<std::int64_t>(0, -top); ky < std::min(kernel_height, height - top); ++ky) {
-      const auto from = static_cast<std::size_t>((top + ky) * width + left + begin) * e.pixel_bytes;
-      std::memcpy(row + static_cast<std::size_t>(ky) * line + static_cast<std::size_t>(begin) * e.pixel_bytes,
-                  image + from, static_cast<std::size_t>(end - begin) * e.pixel_bytes);
-    }
+    std::memset(rows + p.row_bytes, 0, p.row_words * 4 - p.row_bytes);
   }
-  std::memset(row + p.row_bytes, 0, p.row_words * 4 - p.row_bytes);
 }
 
 // Grouped convolutions work on 16-bit values, spikes included.
@@ -251,25 +258,24 @@ void Runner::grouped(const Projection& p, std::size_t row_count, std::int32_t* o
   }
 }
 
-// Calls visit(step, output pixel, first source pixel of a window line, pixels in that line, is first line,
-// is last line).
+// Calls visit(window) for every output pixel of a pool.
 template <class F>
 void Runner::each_window(std::size_t index, F visit) const {
   const Node& node = net_.graph_.nodes[index];
   const Edge &out = edge(index), &in = edge(node.sources[0]);
-  const auto clip = [&](std::size_t position, std::size_t size) {
+  const auto clip = [&](std::size_t position, std::size_t size, std::size_t& begin, std::size_t& end) {
     const std::int64_t start = static_cast<std::int64_t>(position * node.stride) - node.padding;
-    const std::int64_t end = std::min<std::int64_t>(start + node.kernel_height, static_cast<std::int64_t>(size));
-    return std::pair<std::size_t, std::size_t>(std::max<std::int64_t>(start, 0), end);
+    begin = static_cast<std::size_t>(std::max<std::int64_t>(start, 0));
+    end = static_cast<std::size_t>(std::min<std::int64_t>(start + node.kernel_height, static_cast<std::int64_t>(size)));
   };
-  for (std::size_t t = 0; t < out.frames; ++t) {
+  Window window{};
+  for (window.step = 0; window.step < out.frames; ++window.step) {
+    window.pixel = 0;
     for (std::size_t y = 0; y < out.height; ++y) {
-      const auto [top, bottom] = clip(y, in.height);
-      for (std::size_t x = 0; x < out.width; ++x) {
-        const auto [left, right] = clip(x, in.width);
-        for (std::size_t line = top; line < bottom; ++line) {
-          visit(t, y * out.width + x, line * in.width + left, right - left, line == top, line + 1 == bottom);
-        }
+      clip(y, in.height, window.top, window.bottom);
+      for (std::size_t x = 0; x < out.width; ++x, ++window.pixel) {
+        clip(x, in.width, window.left, window.right);
+        visit(window);
       }
     }
   }
@@ -277,14 +283,22 @@ void Runner::each_window(std::size_t index, F visit) const {
 
 void Runner::or_pool(std::size_t index) {
   const Edge &out = edge(index), &in = edge(net_.graph_.nodes[index].sources[0]);
-  const std::size_t bytes = out.pixel_bytes;
-  each_window(index, [&](std::size_t t, std::size_t to, std::size_t from, std::size_t pixels, bool first, bool) {
-    auto* result = at<std::uint8_t>(out.offset) + t * out.step_bytes() + to * bytes;
-    const std::uint8_t* source = pixel(in, t, from);
-    if (first) std::memset(result, 0, bytes);
-    for (std::size_t p = 0; p < pixels; ++p, source += bytes) {
-      for (std::size_t i = 0; i < bytes; ++i) result[i] |= source[i];
+  const std::size_t bytes = out.pixel_bytes, pitch = in.width * bytes;
+  auto* result = at<std::uint8_t>(out.offset);  // windows come in the order of the output
+  each_window(index, [&](const Window& w) {
+    const std::uint8_t* source = pixel(in, w.step, w.top * in.width + w.left);
+    // Whole 8-byte words, as in copy_fast: the next output pixel overwrites what is written too far.
+    for (std::size_t i = 0; i < bytes; i += 8) {
+      std::uint64_t bits = 0, more;
+      for (std::size_t y = 0; y < w.bottom - w.top; ++y) {
+        for (std::size_t x = 0; x < w.right - w.left; ++x) {
+          std::memcpy(&more, source + y * pitch + x * bytes + i, sizeof more);
+          bits |= more;
+        }
+      }
+      std::memcpy(result + i, &bits, sizeof bits);
     }
+    result += bytes;
   });
 }
 
@@ -296,10 +310,12 @@ void Runner::store_counts(const Edge& e, std::size_t step, std::size_t index, co
 void Runner::sum_pool(std::size_t index) {
   const Edge &out = edge(index), &in = edge(net_.graph_.nodes[index].sources[0]);
   auto* sums = at<std::int32_t>(net_.scratch_.sums);
-  each_window(index, [&](std::size_t t, std::size_t to, std::size_t from, std::size_t pixels, bool first, bool last) {
-    if (first) std::memset(sums, 0, round_up(out.channels, kLanes) * sizeof *sums);
-    for (std::size_t p = 0; p < pixels; ++p) add_pixels(in, pixel(in, t, from + p), 1, sums);
-    if (last) store_counts(out, t, to, sums);
+  each_window(index, [&](const Window& w) {
+    std::memset(sums, 0, round_up(out.channels, kLanes) * sizeof *sums);
+    for (std::size_t y = w.top; y < w.bottom; ++y) {
+      for (std::size_t x = w.left; x < w.right; ++x) add_pixels(in, pixel(in, w.step, y * in.width + x), 1, sums);
+    }
+    store_counts(out, w.step, w.pixel, sums);
   });
 }
 

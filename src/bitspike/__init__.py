@@ -16,9 +16,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_PACKAGES = frozenset(
-    "compress data deploy encode engine layers learn measure models neurons ops recipes".split()
-)
+_PACKAGES = frozenset("compress data deploy encode engine layers learn measure models neurons ops recipes".split())
 _MODEL_FUNCTIONS = ("create_model", "list_models")
 
 __all__ = [

@@ -146,7 +146,7 @@ def test_plif_leak_is_one_minus_inverse_tau_and_learns(tau: float) -> None:
 @pytest.mark.parametrize("decay", [False, True])
 def test_plif_gradient_is_that_of_the_carried_membrane(decay: bool) -> None:
     """Two steps by hand: u2 = (1 - g) g' x1 + g' x2 with g = sigmoid(w), g' = g if the input decays, else 1."""
-    neuron = PLIF(2.5, decay_input=decay).double()
+    neuron = PLIF(2.5, decay_input=decay, detach_reset=True).double()
     x = torch.tensor([[0.5], [0.7]], dtype=torch.float64)
     neuron(x)[1].sum().backward()
     w = neuron.w.detach().clone().requires_grad_()

@@ -31,8 +31,8 @@ def inspect(file: File, level: Level = None, as_json: Json = False) -> None:
 
     network = engine.load(file, level=level)
     checked = network.self_test()
-    fits = network.fits_int16
-    layers = [_layer(node, fits) for node in network.nodes]
+    rates = network.graph().rates or [float("nan")] * len(network.names)
+    layers = [_layer(*row) for row in zip(network.names, network.nodes, rates, strict=True)]
     facts = {
         "file": str(file),
         "bytes": network.artifact_bytes,
@@ -42,7 +42,7 @@ def inspect(file: File, level: Level = None, as_json: Json = False) -> None:
         "classes": network.num_classes,
         "level": network.level,
         "self_test_vectors": checked,
-        "meta": network.meta,
+        "meta": {key: value for key, value in network.meta.items() if key != "names"},
     }
     if as_json:
         print_json(facts | {"layers": layers})
@@ -59,7 +59,9 @@ def infer(
     file: File,
     inputs: Annotated[
         list[Path],
-        typer.Argument(metavar="INPUT...", help=".npy arrays of uint8 samples, or images (png, jpg) of the network's size."),
+        typer.Argument(
+            metavar="INPUT...", help=".npy arrays of uint8 samples, or images (png, jpg) of the network's size."
+        ),
     ],
     level: Level = None,
     as_json: Json = False,
@@ -74,13 +76,14 @@ def infer(
         samples = _read_samples(path, network.input_shape)
         for position, logits in enumerate(network.run(samples)):
             best = int(logits.argmax())
-            named = isinstance(classes, list) and len(classes) == len(logits)
             answers.append(
                 {
                     "input": str(path),
                     "sample": position,
                     "class": best,
-                    "name": str(classes[best]) if named else str(best),
+                    "name": str(classes[best])
+                    if isinstance(classes, list) and len(classes) == len(logits)
+                    else str(best),
                     "logits": logits.tolist(),
                 }
             )
@@ -120,17 +123,16 @@ def bench(
     print_table(f"{file}, batch {batch}", measure.LATENCY_HEADER, [measure.latency_cells(r) for r in rows])
 
 
-def _layer(node: dict[str, Any], fits: dict[str, Any]) -> dict[str, object]:
-    weight, rate, name = node.get("weight"), node.get("rate"), str(node["name"])
-    narrow = fits.get(name)
+def _layer(name: str, node: dict[str, Any], rate: float) -> dict[str, object]:
+    weight, bits, narrow = node.get("weight"), node.get("bits", node.get("membrane_bits")), node.get("fits_int16")
     return {
         "layer": name,
         "operation": node["op"],
         "shape": "x".join(map(str, node["shape"])),
-        "bits": node.get("bits") or "",
+        "bits": bits or "",
         "weights": int(weight.size) if weight is not None else "",
         "int16_channels": f"{int(np.sum(narrow))}/{len(narrow)}" if narrow is not None else "",
-        "firing_rate": f"{100 * rate:.1f} %" if rate is not None and np.isfinite(rate) else "",
+        "firing_rate": f"{100 * rate:.1f} %" if np.isfinite(rate) else "",
     }
 
 

@@ -24,7 +24,9 @@ def register(app: typer.Typer) -> None:
 
 def demo(
     as_json: Annotated[bool, typer.Option("--json", help=JSON_OPTION_HELP)] = False,
-    out: Annotated[Path, typer.Option(help="Folder for the run; an earlier demo in it is replaced.")] = DEFAULT_DIRECTORY,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the run; an earlier demo in it is replaced.")
+    ] = DEFAULT_DIRECTORY,
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads (0: as many as torch chooses).")] = 0,
 ) -> None:

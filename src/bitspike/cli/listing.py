@@ -20,7 +20,9 @@ def register(app: typer.Typer) -> None:
 
 
 def list_things(
-    kind: Annotated[str | None, typer.Argument(metavar="[KIND]", help=f"One of: {', '.join(KINDS)}. Without it, all.")] = None,
+    kind: Annotated[
+        str | None, typer.Argument(metavar="[KIND]", help=f"One of: {', '.join(KINDS)}. Without it, all.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help=JSON_OPTION_HELP)] = False,
 ) -> None:
     """List the models, recipes, neurons, data sets, shipped configurations or export targets."""

@@ -18,7 +18,7 @@ JSON_OPTION_HELP = "Print the answer as one JSON object on the last line of stdo
 
 def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[object]]) -> None:
     """A table on stdout; numbers are aligned right."""
-    table = Table(title=title, title_justify="left")
+    table = Table()
     for position, name in enumerate(header):
         numeric = bool(rows) and all(_is_figure(row[position]) for row in rows)
         table.add_column(name, justify="right" if numeric else "left", overflow="fold")
@@ -27,6 +27,7 @@ def print_table(title: str, header: Sequence[str], rows: Sequence[Sequence[objec
     console = Console()
     if not console.is_terminal:  # a file or pipe has no width of its own
         console = Console(width=120)
+    console.print(title, highlight=False, soft_wrap=True)
     console.print(table)
 
 

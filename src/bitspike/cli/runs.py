@@ -25,7 +25,9 @@ Settings = Annotated[
 ]
 Root = Annotated[
     Path | None,
-    typer.Option(help="Folder with the data set's official files. Without it: $BITSPIKE_DATA, then a download with checksums."),
+    typer.Option(
+        help="Folder with the data set's official files. Without it: $BITSPIKE_DATA, then a download with checksums."
+    ),
 ]
 Out = Annotated[Path | None, typer.Option(help="Folder of the run (default: runs/RECIPE-DATA-seedN).")]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue the run in the folder after an interruption.")]
@@ -40,10 +42,13 @@ def register(app: typer.Typer) -> None:
 
 
 def train(
-    recipe: Annotated[str, typer.Argument(metavar="RECIPE", help="Published system, e.g. q-snn; see 'bitspike list recipes'.")],
+    recipe: Annotated[
+        str, typer.Argument(metavar="RECIPE", help="Published system, e.g. q-snn; see 'bitspike list recipes'.")
+    ],
     data: Annotated[str | None, typer.Option(help="Data set; a configuration of this name is shipped for it.")] = None,
     config: Annotated[
-        str | None, typer.Option(help="Another shipped configuration ('bitspike list configs'), or your own .json file.")
+        str | None,
+        typer.Option(help="Another shipped configuration ('bitspike list configs'), or your own .json file."),
     ] = None,
     data_root: Root = None,
     out: Out = None,
@@ -66,8 +71,15 @@ def train(
     found = recipes.get_recipe(recipe)
     name = config or data
     if name is None:
-        raise ConfigError(f"give --data or --config; shipped for {recipe}: {', '.join(recipes.shipped_configs(recipe))}")
-    values = [f"seed={seed}", f"runtime.accelerator={accelerator}", f"runtime.devices={devices}", f"runtime.nodes={nodes}"]
+        raise ConfigError(
+            f"give --data or --config; shipped for {recipe}: {', '.join(recipes.shipped_configs(recipe))}"
+        )
+    values = [
+        f"seed={seed}",
+        f"runtime.accelerator={accelerator}",
+        f"runtime.devices={devices}",
+        f"runtime.nodes={nodes}",
+    ]
     loaded = recipes.load_config(recipe, name, [*values, *settings])
     if data is not None and loaded.data.name != data:
         loaded = _with_data(loaded, name=data)
@@ -108,7 +120,7 @@ def evaluate(
 
 def compress(
     run: Run,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.json", help="Method, e.g. {\"type\": \"QSNN\", \"version\": 1}.")],
+    config: Annotated[Path, typer.Argument(metavar="CONFIG.json", help='Method, e.g. {"type": "QSNN", "version": 1}.')],
     out: Annotated[Path | None, typer.Option(help="Folder of the new run (default: RUN-compressed).")] = None,
     data_root: Root = None,
     settings: Settings = [],  # noqa: B006
@@ -153,7 +165,8 @@ def export(
 
 
 def report(
-    run: Run, output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file (default: RUN/report.html).")] = None
+    run: Run,
+    output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file (default: RUN/report.html).")] = None,
 ) -> None:
     """Write the run's self-contained HTML report from its recorded figures."""
     from .. import measure, recipes
@@ -167,7 +180,9 @@ def report(
 def show_result(result: dict[str, Any], directory: Path, as_json: bool) -> None:
     """The summary table of a finished run (on stderr when stdout is to end in JSON)."""
     accuracy = result["accuracy"]
-    rows: list[tuple[str, str]] = [(f"test accuracy, {name}", f"{100 * value:.2f} %") for name, value in accuracy.items()]
+    rows: list[tuple[str, str]] = [
+        (f"test accuracy, {name}", f"{100 * value:.2f} %") for name, value in accuracy.items()
+    ]
     rows += [
         ("artifact", f"{result['artifact_bytes']} bytes"),
         ("differing bits", f"{result['differing_bits']} over {result['test_samples']} test samples"),

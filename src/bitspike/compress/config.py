@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 from collections.abc import Callable
-from typing import Any, Protocol, TypeVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 from torch import nn
 
@@ -18,7 +18,7 @@ __all__ = ["CompressionConfig", "apply", "config_from_json", "config_to_json", "
 class CompressionConfig(Protocol):
     """A frozen dataclass of JSON values; registered together with its handler."""
 
-    __dataclass_fields__: Any
+    __dataclass_fields__: ClassVar[dict[str, dataclasses.Field[Any]]]
 
 
 C = TypeVar("C")
@@ -56,7 +56,7 @@ def apply(model: nn.Module, config: CompressionConfig) -> nn.Module:
 def config_to_json(config: CompressionConfig) -> str:
     """{"type": ..., "version": ..., fields}; read back by :func:`config_from_json`."""
     _, version = _TYPES[type(config).__name__]
-    return json.dumps({"type": type(config).__name__, "version": version} | dataclasses.asdict(config), sort_keys=True)  # type: ignore[call-overload]
+    return json.dumps({"type": type(config).__name__, "version": version} | dataclasses.asdict(config), sort_keys=True)
 
 
 def config_from_json(text: str) -> CompressionConfig:

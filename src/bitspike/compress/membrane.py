@@ -105,5 +105,7 @@ def freeze_membranes(model: nn.Module, rule: str = "power-of-two") -> nn.Module:
         raise ConfigError(f"membrane rule is {rule!r}, accepted: {', '.join(rules)}")
     for module in model.modules():
         if isinstance(module, Neuron) and isinstance(module.membrane, DynamicTanhMembrane):
-            module.membrane = rules[rule](module.membrane).to(module.membrane.running_alpha.device)
+            device = module.membrane.running_alpha.device
+            frozen: Any = rules[rule](module.membrane).to(device)
+            module.membrane = frozen
     return model

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Any
 
 from torch import nn
 from torch.nn.utils import parametrize
@@ -17,7 +19,7 @@ from .weights import PlainSign, StandardizedBinarizer, SymmetricUniform
 __all__ = ["QSNN", "set_training_progress"]
 
 BINARIZERS = {"standardized": StandardizedBinarizer, "plain-sign": PlainSign}
-MEMBRANES = {
+MEMBRANES: dict[str, Callable[[int], Any]] = {
     "released": DynamicTanhMembrane,
     "power-of-two": lambda bits: PowerOfTwoMembrane.covering(bits, 1.0),
 }
@@ -40,7 +42,9 @@ class QSNN:
     def __post_init__(self) -> None:
         if self.weight_bits != 1:
             raise ConfigError(f"QSNN weight_bits is {self.weight_bits!r}, accepted: 1 (Q-SNN is a 1-bit method)")
-        if self.membrane_bits is not None and not (isinstance(self.membrane_bits, int) and 2 <= self.membrane_bits <= 16):
+        if self.membrane_bits is not None and not (
+            isinstance(self.membrane_bits, int) and 2 <= self.membrane_bits <= 16
+        ):
             raise ConfigError(f"QSNN membrane_bits is {self.membrane_bits!r}, accepted: 2 to 16, or null")
         if not (isinstance(self.edge_bits, int) and 2 <= self.edge_bits <= 8):
             raise ConfigError(f"QSNN edge_bits is {self.edge_bits!r}, accepted: 2 to 8")

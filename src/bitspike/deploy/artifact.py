@@ -43,7 +43,11 @@ def encode(graph: ir.Graph, test_vectors: TestVectors | None = None) -> bytes:
     """The artifact as bytes; equal graphs give equal bytes."""
     check(graph)
     shapes = ir.node_shapes(graph)
-    records, params, weights = bytearray(struct.pack("<II", graph.time_steps, len(graph.nodes))), bytearray(), bytearray()
+    records, params, weights = (
+        bytearray(struct.pack("<II", graph.time_steps, len(graph.nodes))),
+        bytearray(),
+        bytearray(),
+    )
     for node, shape in zip(graph.nodes, shapes, strict=True):
         codes = _append_params(params, _params(node))
         records += struct.pack("<I2i13I", *_record(node, shape), codes)

@@ -52,7 +52,9 @@ def check(graph: ir.Graph) -> list[Range]:
     for index, node in enumerate(graph.nodes):
         where = f"node {index} ({type(node).__name__}{f' {graph.names[index]!r}' if graph.names else ''})"
         sources = ir.sources(node)
-        if isinstance(node, ir.Input) != (index == 0) or isinstance(node, ir.Readout) != (index == len(graph.nodes) - 1):
+        if isinstance(node, ir.Input) != (index == 0) or isinstance(node, ir.Readout) != (
+            index == len(graph.nodes) - 1
+        ):
             raise LoweringError(f"{where}: the first node, and only it, is an Input, the last, and only it, a Readout")
         if any(not 0 <= s < index for s in sources):
             raise LoweringError(f"{where}: sources {sources} must be earlier nodes")
@@ -105,9 +107,14 @@ def _check_shapes(where: str, node: ir.Node, shapes: list[tuple[int, int, int]])
             require(node.frames >= 1, f"frames is {node.frames}, accepted: 1 or time_steps")
         case ir.Conv():
             (channels, height, width), (m, per_group, kh, kw) = shapes[0], node.weight.shape
-            require(node.groups >= 1 and m % node.groups == 0, f"{m} output channels do not divide into {node.groups} groups")
+            require(
+                node.groups >= 1 and m % node.groups == 0,
+                f"{m} output channels do not divide into {node.groups} groups",
+            )
             require(per_group * node.groups == channels, f"weight {node.weight.shape} does not fit {channels} channels")
-            require(node.stride >= 1 and 0 <= node.padding < min(kh, kw), f"stride {node.stride}, padding {node.padding}")
+            require(
+                node.stride >= 1 and 0 <= node.padding < min(kh, kw), f"stride {node.stride}, padding {node.padding}"
+            )
             require(min(height, width) + 2 * node.padding >= max(kh, kw), "the kernel is larger than the padded input")
             _check_weight(where, node.weight, node.bits)
         case ir.Linear():
@@ -116,7 +123,9 @@ def _check_shapes(where: str, node: ir.Node, shapes: list[tuple[int, int, int]])
         case ir.Readout():
             features = shapes[0][0] if node.pool else math.prod(shapes[0])
             require(features == node.weight.shape[1], f"weight {node.weight.shape} on {features} features")
-            require(node.bias.shape == node.weight.shape[:1], f"bias {node.bias.shape} for {node.weight.shape[0]} classes")
+            require(
+                node.bias.shape == node.weight.shape[:1], f"bias {node.bias.shape} for {node.weight.shape[0]} classes"
+            )
             _check_weight(where, node.weight, node.bits)
         case ir.Lif():
             channels = shapes[0][0]
@@ -179,7 +188,9 @@ def _range(
             carry = np.int64(2 ** (node.membrane_bits - 1) - 1) << node.membrane_shift.astype(np.int64)
             low, high = _int32(where, low - carry, high + carry)
             if node.soft_reset:  # u - threshold must fit as well
-                _int32(where, low - np.abs(node.threshold.astype(np.int64)), high + np.abs(node.threshold.astype(np.int64)))
+                _int32(
+                    where, low - np.abs(node.threshold.astype(np.int64)), high + np.abs(node.threshold.astype(np.int64))
+                )
             rounding = (np.int64(1) << node.membrane_shift.astype(np.int64)) >> 1
             _int32(where, low, high + rounding)
             ones = np.ones(shapes[-1][0], np.int64)

@@ -79,7 +79,7 @@ class ExactUnit(nn.Module):
     def forward(self, *inputs: Tensor) -> Tensor:
         sources, folded = self.integers()
         sums = [_integer_sum(s, x) for s, x in zip(sources, inputs, strict=True)]
-        current: Tensor = sum(m.view(-1, 1, 1) * a for m, a in zip(folded.multiplier, sums, strict=True))  # type: ignore[assignment]
+        current: Tensor = sum(m.view(-1, 1, 1) * a for m, a in zip(folded.multiplier, sums, strict=True))
         neuron = self.unit.neuron
         surrogate: Surrogate = neuron.surrogate if isinstance(neuron, LIF) else Triangle()
         detach = isinstance(neuron, LIF) and neuron.detach_reset
@@ -170,8 +170,7 @@ class WindowSum(nn.Module):
         self.kernel = int(pool.kernel_size)  # type: ignore[arg-type]
 
     def forward(self, x: Tensor) -> Tensor:
-        out = round_ste(self.pool(x) * self.kernel**2)
-        return out
+        return round_ste(self.pool(x) * self.kernel**2)
 
 
 def exact_model(model: nn.Module) -> ExactModel:
@@ -230,8 +229,15 @@ def _refuse_pixels(step: Step, inputs: list[Edge]) -> None:
 def _check_pool(name: str, pool: MaxPool | AvgPool) -> None:
     sizes = [pool.kernel_size, pool.stride, pool.padding]
     dilated = isinstance(pool, MaxPool) and pool.dilation != 1
-    if any(not isinstance(s, int) for s in sizes) or pool.ceil_mode or dilated or (isinstance(pool, AvgPool) and pool.padding):
-        raise LoweringError(f"{name!r}: pools need one size for both axes, no dilation, no ceil_mode, no padded average")
+    if (
+        any(not isinstance(s, int) for s in sizes)
+        or pool.ceil_mode
+        or dilated
+        or (isinstance(pool, AvgPool) and pool.padding)
+    ):
+        raise LoweringError(
+            f"{name!r}: pools need one size for both axes, no dilation, no ceil_mode, no padded average"
+        )
 
 
 def _integer_sum(source: Source, x: Tensor) -> Tensor:

@@ -70,7 +70,9 @@ class Folded:
 def neuron_form(name: str, neuron: Neuron) -> NeuronForm:
     """LoweringError naming the layer where the neuron has no exact integer form."""
     if not isinstance(neuron, LIF):
-        raise LoweringError(f"neuron of {name!r} is a {type(neuron).__name__}: only LIF with a power-of-two leak is exact")
+        raise LoweringError(
+            f"neuron of {name!r} is a {type(neuron).__name__}: only LIF with a power-of-two leak is exact"
+        )
     membrane = neuron.membrane
     if membrane is not None and membrane.log2_step is None:
         raise LoweringError(
@@ -100,7 +102,9 @@ def source_form(name: str, current: nn.Module, edge_scale: float, edge_limit: fl
     layer, norm = current.layer, current.norm
     weight, scale, bits = quantized_weight(name, layer)
     if scale.numel() not in (1, weight.shape[0]):
-        raise LoweringError(f"weights of {name!r} share scales in groups of their inputs, which no per-channel fold holds")
+        raise LoweringError(
+            f"weights of {name!r} share scales in groups of their inputs, which no per-channel fold holds"
+        )
     gain, offset = batch_norm_affine(norm)
     gain = gain * scale.flatten() * (edge_scale * input_gain)
     reach = float(weight[0].numel() * (2 ** (bits - 1) - 1 if bits > 1 else 1) * edge_limit)

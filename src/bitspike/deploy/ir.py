@@ -204,7 +204,11 @@ def node_shapes(graph: Graph) -> list[tuple[int, int, int]]:
             case OrPool():
                 c, h, w = shapes[node.source]
                 shapes.append(
-                    (c, _slide(h, node.kernel, node.stride, node.padding), _slide(w, node.kernel, node.stride, node.padding))
+                    (
+                        c,
+                        _slide(h, node.kernel, node.stride, node.padding),
+                        _slide(w, node.kernel, node.stride, node.padding),
+                    )
                 )
             case SumPool():
                 c, h, w = shapes[node.source]

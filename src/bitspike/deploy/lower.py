@@ -68,7 +68,7 @@ def compile(
     frames = 1 if samples.ndim == 4 else encoding.time_steps
     if samples.ndim == 5 and samples.shape[1] != encoding.time_steps:
         raise LoweringError(f"example has {samples.shape[1]} frames, accepted: {encoding.time_steps}")
-    graph = _graph(exact, encoding, frames, tuple(samples.shape[-3:]))
+    graph = _graph(exact, encoding, frames, samples.shape[-3:])
     ranges = check(graph)
     _check_float32(graph, ranges)
     graph.rates = _rates(graph, samples[:64])
@@ -77,7 +77,8 @@ def compile(
 
 
 def _graph(exact: ExactModel, encoding: DirectEncoding, frames: int, shape: tuple[int, ...]) -> ir.Graph:
-    nodes: list[ir.Node] = [ir.Input(*shape, frames, tuple(encoding.zero_point.tolist()))]  # type: ignore[arg-type]
+    channels, height, width = shape
+    nodes: list[ir.Node] = [ir.Input(channels, height, width, frames, tuple(encoding.zero_point.tolist()))]
     names = ["input"]
     edge_of_step = [0]
     for step, layer in zip(exact.steps[1:], exact.layers[1:], strict=True):

@@ -43,7 +43,8 @@ def run(graph: ir.Graph, samples: NDArray[np.uint8]) -> Result:
                 edges[-1] = edges[-1][..., None, None]
             case ir.Lif():
                 current = sum(
-                    m[:, None, None].astype(np.int64) * edges[s] for m, s in zip(node.multiplier, node.sources, strict=True)
+                    m[:, None, None].astype(np.int64) * edges[s]
+                    for m, s in zip(node.multiplier, node.sources, strict=True)
                 )
                 edges.append(lif(np.asarray(current), node))
                 spikes[index] = edges[-1].astype(np.uint8)
@@ -63,7 +64,9 @@ def run(graph: ir.Graph, samples: NDArray[np.uint8]) -> Result:
 
 def lif(current: Array, node: ir.Lif) -> Array:
     """Spikes (T, N, C, H, W) of the neurons for ``current`` (T, N, C, H, W) before the bias; see :class:`ir.Lif`."""
-    bias, threshold, shift = (p.astype(np.int64)[:, None, None] for p in (node.bias, node.threshold, node.membrane_shift))
+    bias, threshold, shift = (
+        p.astype(np.int64)[:, None, None] for p in (node.bias, node.threshold, node.membrane_shift)
+    )
     limit = 2 ** (node.membrane_bits - 1) - 1
     carry = np.zeros_like(current[0])
     spikes = np.zeros_like(current)

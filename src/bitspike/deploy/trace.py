@@ -76,7 +76,9 @@ def _module(model: nn.Module, node: fx.Node) -> nn.Module | None:
     if node.op in ("call_function", "call_method") and node.target in ADDITIONS:
         return None
     name = getattr(node.target, "__name__", node.target)
-    raise LoweringError(f"operation {name!r} ({node.name}) has no exact integer form here; accepted: modules and addition")
+    raise LoweringError(
+        f"operation {name!r} ({node.name}) has no exact integer form here; accepted: modules and addition"
+    )
 
 
 def _source(node: fx.Node, argument: Any, index: dict[fx.Node, int]) -> int:

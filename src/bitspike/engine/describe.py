@@ -31,7 +31,7 @@ def parse_meta(body: bytes | None) -> dict[str, Any]:
 
 
 def describe(raw: dict[str, Any], source_shapes: list[tuple[int, int, int]]) -> dict[str, Any]:
-    """Fields of one node as in ``deploy.ir``, plus ``op``, ``sources``, ``kind`` of its edge and ``shape`` (C, H, W)."""
+    """Fields of one node as in ``deploy.ir``, plus op, sources, kind (of its edge) and shape (C, H, W)."""
     op, (m, _, _) = raw["op"], raw["shape"]
     params = [np.frombuffer(p, np.int32).copy() for p in raw["params"]]
     node: dict[str, Any] = {"op": op, "kind": raw["kind"], "sources": raw["sources"], "shape": raw["shape"]}
@@ -75,7 +75,8 @@ def _node(node: dict[str, Any]) -> ir.Node:
     source = node["sources"][0] if node["sources"] else -1
     match node["op"]:
         case "Input":
-            return ir.Input(*node["shape"], node["frames"], tuple(int(z) for z in node["zero_point"]))
+            channels, height, width = node["shape"]
+            return ir.Input(channels, height, width, node["frames"], tuple(int(z) for z in node["zero_point"]))
         case "Conv":
             return ir.Conv(source, **fields("weight", "bits", "stride", "padding", "groups"))
         case "Linear":

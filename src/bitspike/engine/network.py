@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from .. import _native
+import bitspike._native as _native
+
 from ..errors import ArtifactError, ConfigError
 from .describe import build_graph, describe, parse_meta
 
@@ -109,8 +110,10 @@ class Network:
         for first in range(0, len(samples), _RATE_CHUNK):
             for name, spikes in self.trace(samples[first : first + _RATE_CHUNK].reshape(-1, *shape)).items():
                 totals[name] += int(np.count_nonzero(spikes))
-        sites = {name: len(samples) * self.time_steps * np.prod(self._layout[i]["shape"]) for name, i in self._lifs.items()}
-        return {name: totals[name] / float(sites[name]) if len(samples) else float("nan") for name in totals}
+        if len(samples) == 0:
+            return dict.fromkeys(totals, float("nan"))
+        neurons = {name: int(np.prod(self._layout[i]["shape"])) for name, i in self._lifs.items()}
+        return {name: total / (len(samples) * self.time_steps * neurons[name]) for name, total in totals.items()}
 
     def self_test(self) -> int:
         """Run the stored test vectors and return their number; ArtifactError if any spike or logit differs."""
@@ -196,8 +199,9 @@ class Network:
     @cached_property
     def _stored_names(self) -> list[str]:
         names = self.meta.get("names")
-        valid = isinstance(names, list) and len(names) == self._native.node_count
-        return names if valid and all(isinstance(name, str) for name in names) else []
+        if not isinstance(names, list) or len(names) != self._native.node_count:
+            return []
+        return names if all(isinstance(name, str) for name in names) else []
 
     @cached_property
     def _lifs(self) -> dict[str, int]:

@@ -61,5 +61,3 @@ def over_time(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
         once = function(x[0])
         return once.expand(x.shape[0], *once.shape)
     return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
-
-

@@ -21,4 +21,3 @@ class AvgPool(nn.AvgPool2d):
 
     def forward(self, input: Tensor) -> Tensor:
         return over_time(super().forward, input)
-

@@ -23,7 +23,14 @@ class ConvBN(Synapse):
     """Convolution (C_in -> C_out, square kernel, no bias) and batch norm on (T, N, C_in, H, W)."""
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, *, stride: int = 1, padding: int | None = None, groups: int = 1
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        *,
+        stride: int = 1,
+        padding: int | None = None,
+        groups: int = 1,
     ) -> None:
         super().__init__()
         padding = kernel // 2 if padding is None else padding

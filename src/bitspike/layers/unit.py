@@ -33,5 +33,5 @@ def gather_current(unit: SpikingUnit, inputs: tuple[Tensor, ...]) -> Tensor:
     """Sum of the unit's currents (T, N, C, H, W)."""
     if len(inputs) != len(unit.currents):
         raise ValueError(f"the unit has {len(unit.currents)} currents but was given {len(inputs)} inputs")
-    total: Tensor = sum(current(x) for current, x in zip(unit.currents, inputs, strict=True))  # type: ignore[assignment]
+    total: Tensor = sum(current(x) for current, x in zip(unit.currents, inputs, strict=True))
     return total

@@ -41,7 +41,9 @@ def save_checkpoint(directory: Path, model: nn.Module, optimizer: torch.optim.Op
             shutil.rmtree(old, ignore_errors=True)
 
 
-def load_checkpoint(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None) -> dict[str, Any] | None:
+def load_checkpoint(
+    directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer | None
+) -> dict[str, Any] | None:
     """Load the latest checkpoint into ``model`` and ``optimizer``; returns its state, None where there is none.
 
     Raises BitspikeError naming the file that is damaged.

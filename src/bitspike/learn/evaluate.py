@@ -39,7 +39,8 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> Evaluatio
     was_training = model.training
     model.eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
-    correct, loss, rates = 0, 0.0, {}
+    correct, loss = 0, 0.0
+    rates: dict[str, float] = {}
     for start in range(0, len(split), batch_size):
         inputs = to_model_input(split.inputs[start : start + batch_size], device)
         labels = torch.from_numpy(split.labels[start : start + batch_size]).to(device)

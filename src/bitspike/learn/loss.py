@@ -25,8 +25,11 @@ def time_mean_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: fl
     """
     steps = logits.shape[0]
     repeated = targets.repeat(steps, *[1] * (targets.dim() - 1))
-    return F.cross_entropy(logits.flatten(0, 1).float() if logits.dtype != torch.float64 else logits.flatten(0, 1),
-                           repeated, label_smoothing=label_smoothing)
+    return F.cross_entropy(
+        logits.flatten(0, 1).float() if logits.dtype != torch.float64 else logits.flatten(0, 1),
+        repeated,
+        label_smoothing=label_smoothing,
+    )
 
 
 def spike_regulation(rates: Sequence[FiringRate], target_rate: float = 0.5) -> Tensor:

@@ -61,7 +61,10 @@ class EpochProgress:
         self.bar.stop()
         if kind is None and self.visible and not self.console.is_terminal and self.latest is not None:
             elapsed = time.perf_counter() - self.began
-            print(f"{self.title}: {self._figures(self.latest)}, {self._rate(self.latest)}, {elapsed:.0f} s", file=sys.stderr)
+            print(
+                f"{self.title}: {self._figures(self.latest)}, {self._rate(self.latest)}, {elapsed:.0f} s",
+                file=sys.stderr,
+            )
 
     def advance(self, running: Running) -> None:
         self.latest = running

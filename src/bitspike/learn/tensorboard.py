@@ -23,7 +23,7 @@ def tensorboard_logger(directory: Path) -> Callable[[int, dict[str, float]], Non
 
     def log(epoch: int, record: dict[str, float]) -> None:
         for name, value in record.items():
-            writer.add_scalar(name, value, epoch)  # type: ignore[no-untyped-call]
-        writer.flush()  # type: ignore[no-untyped-call]
+            writer.add_scalar(name, value, epoch)
+        writer.flush()
 
     return log

@@ -15,8 +15,8 @@ import torch
 from lightning_fabric import Fabric
 from torch import nn
 
-from ..errors import ConfigError
 from ..data import Augment, DataBundle, epoch_batches, num_batches
+from ..errors import ConfigError
 from ..layers import mean_over_time
 from ..neurons import observe_rates
 from .checkpoint import load_checkpoint, save_checkpoint
@@ -109,7 +109,9 @@ class Trainer:
         model.train()
         batches = num_batches(len(data.train), config.batch_size, drop_last=True)
         if batches == 0:
-            raise ConfigError(f"batch_size is {config.batch_size}, accepted: at most the {len(data.train)} training samples")
+            raise ConfigError(
+                f"batch_size is {config.batch_size}, accepted: at most the {len(data.train)} training samples"
+            )
         running = Running()
         began = time.perf_counter()
         iterator = epoch_batches(

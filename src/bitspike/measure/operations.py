@@ -103,7 +103,7 @@ def operations_of(graph: ir.Graph, parts: Iterable[SpikeTotals]) -> list[LayerOp
         name = graph.names[index] if graph.names else f"node {index}"
         match node:
             case ir.Conv() | ir.Linear() | ir.Readout():
-                rows.append(_synapse(graph, name, node, shapes, means.get(node.source)))
+                rows.append(_synapse(graph, name, node, shapes[node.source], shapes[index], means.get(node.source)))
             case ir.Lif():
                 rows += _shortcuts(graph, name, node, means)
                 rows.append(_neurons(graph, name, node, shapes[index], means[index]))
@@ -133,14 +133,13 @@ def _synapse(
     graph: ir.Graph,
     name: str,
     node: ir.Conv | ir.Linear | ir.Readout,
-    shapes: list[tuple[int, int, int]],
+    shape: tuple[int, int, int],
+    output: tuple[int, int, int],
     spikes: NDArray[np.float64] | None,
 ) -> LayerOperations:
-    shape = shapes[node.source]
     sites = math.prod(shape)
     if isinstance(node, ir.Conv):
-        height, width = ir.node_shapes(ir.Graph(1, [ir.Input(*shape, 1, ()), dataclasses.replace(node, source=0)]))[1][1:]
-        once = single = node.weight.size * height * width
+        once = single = node.weight.size * output[1] * output[2]
     else:
         once, single = node.weight.shape[0] * sites, node.weight.size
     pixels = spikes is None

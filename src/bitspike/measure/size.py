@@ -141,7 +141,3 @@ def _kind(module: nn.Module, parameter: str) -> str:
     if parameter in ("weight", "bias"):
         return parameter
     return "neuron" if type(module).__module__.split(".")[-2:-1] == ["neurons"] else "other"
-
-
-
-

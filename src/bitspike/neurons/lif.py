@@ -8,8 +8,18 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..ops import LifRule, MembraneQuantizer, Surrogate, Triangle, hard_reset, lif_scan, lif_step
-from ..ops import multiplicative_leak, shift_leak, soft_reset
+from ..ops import (
+    LifRule,
+    MembraneQuantizer,
+    Surrogate,
+    Triangle,
+    hard_reset,
+    lif_scan,
+    lif_step,
+    multiplicative_leak,
+    shift_leak,
+    soft_reset,
+)
 from .registry import Neuron, register_neuron
 
 __all__ = ["LIF", "PLIF"]
@@ -100,9 +110,7 @@ class LIF(_Lif):
         else:
             exponent = self.membrane.log2_step if self.membrane is not None else None
             leak = shift_leak(self.leak_shift, 2.0 ** (-15 if exponent is None else exponent))
-        return LifRule(
-            leak, self.threshold, self.surrogate, RESETS[self.reset], self.detach_reset, self.membrane
-        )
+        return LifRule(leak, self.threshold, self.surrogate, RESETS[self.reset], self.detach_reset, self.membrane)
 
     def input_gain(self) -> float:
         return 1 - self.leak

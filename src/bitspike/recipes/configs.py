@@ -38,7 +38,9 @@ def config_from_dict(recipe: Recipe, values: dict[str, Any]) -> Any:
     values = dict(values)
     named, version = values.pop("recipe", recipe.name), values.pop("version", 1)
     if named != recipe.name or version != 1:
-        raise ConfigError(f"configuration is for recipe {named!r} version {version!r}, accepted: {recipe.name!r} version 1")
+        raise ConfigError(
+            f"configuration is for recipe {named!r} version {version!r}, accepted: {recipe.name!r} version 1"
+        )
     return build(recipe.config_type, values, recipe.name)
 
 
@@ -51,7 +53,9 @@ def _read(recipe: Recipe, name: str) -> dict[str, Any]:
     else:
         accepted = shipped_configs(recipe.name)
         if name not in accepted:
-            raise ConfigError(f"recipe {recipe.name!r} has no configuration {name!r}, accepted: {', '.join(accepted)}, or a .json file")
+            raise ConfigError(
+                f"recipe {recipe.name!r} has no configuration {name!r}, accepted: {', '.join(accepted)}, or a .json file"
+            )
         text = (files(__package__) / "configs" / recipe.name / f"{name}.json").read_text()
     try:
         values = json.loads(text)

@@ -200,7 +200,13 @@ def restore(directory: Path, data_root: Path | None = None) -> tuple[QSNNConfig,
 def compile_for(exact: deploy.exact.ExactModel, config: QSNNConfig, bundle: DataBundle) -> deploy.Artifact:
     """Lower, with validation samples as calibration and self-test, and what a user of the file wants to know."""
     spec = bundle.spec
-    meta = {"method": "q-snn", "data": spec.name, "classes": list(spec.classes), "model": config.model, "seed": config.seed}
+    meta = {
+        "method": "q-snn",
+        "data": spec.name,
+        "classes": list(spec.classes),
+        "model": config.model,
+        "seed": config.seed,
+    }
     samples = bundle.validation.inputs if len(bundle.validation) else bundle.train.inputs
     return deploy.compile(exact, np.ascontiguousarray(samples[:64]), meta=meta)
 

@@ -1,10 +1,10 @@
 """A run's folder: what a recipe writes and the other commands read.
 
-    config.json         the resolved configuration
-    full-precision/, quantized/, exact/   checkpoints of the stages
-    model.safetensors   the final weights (exact stage)
-    model.bspk          the artifact
-    result.json         every figure; report.html shows it
+config.json         the resolved configuration
+full-precision/, quantized/, exact/   checkpoints of the stages
+model.safetensors   the final weights (exact stage)
+model.bspk          the artifact
+result.json         every figure; report.html shows it
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ class RunDirectory:
         """Weights at the end of stage ``name``. BitspikeError where the run has none."""
         pointer = self.stage(name) / "latest.json"
         if not pointer.exists():
-            raise BitspikeError(f"{self.path} has no {name} stage; train one with a \"baseline\" in its configuration")
+            raise BitspikeError(f'{self.path} has no {name} stage; train one with a "baseline" in its configuration')
         return self.stage(name) / str(self._read(f"{name}/latest.json").get("checkpoint")) / "model.safetensors"
 
     def begin(self, recipe: str, config: Any, resume: bool) -> None:
@@ -69,7 +69,9 @@ class RunDirectory:
                 raise ConfigError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
             differing = sorted(k for k, v in values.items() if self._read("config.json").get(k) != v)
             if differing:
-                raise ConfigError(f"{self.path} was begun with other settings ({', '.join(differing)}); resume needs the same")
+                raise ConfigError(
+                    f"{self.path} was begun with other settings ({', '.join(differing)}); resume needs the same"
+                )
         self.path.mkdir(parents=True, exist_ok=True)
         write_json(existing, values)
 

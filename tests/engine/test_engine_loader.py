@@ -21,7 +21,12 @@ def small(test_vectors: int = 0) -> bytes:
     """A tiny network of five nodes with every section but TESTVEC, unless asked for."""
     rng = np.random.default_rng(5)
     lif = ir.Lif(
-        (CONV,), np.ones((1, 3), np.int32), *rng.integers(-50, 50, (2, 3)).astype(np.int32), np.array([0, 1, 2], np.uint8), 8, 1
+        (CONV,),
+        np.ones((1, 3), np.int32),
+        *rng.integers(-50, 50, (2, 3)).astype(np.int32),
+        np.array([0, 1, 2], np.uint8),
+        8,
+        1,
     )
     nodes = [ir.Input(2, 3, 3, 1, (5, 9)), ir.Conv(INPUT, random_weight(rng, (3, 2, 2, 2), 3), 3, 1, 1), lif]
     nodes += [ir.OrPool(LIF, 2, 2), ir.Readout(POOL, random_weight(rng, (3, 12), 2), np.array([1, 2, 3], np.int32), 2)]
@@ -126,7 +131,29 @@ def test_random_damage_is_refused() -> None:
 
 # --- damage with repaired checksums: refused, or loads and runs ------------------------------------------------------
 
-EXTREMES = (0, 1, 2, 3, 5, 15, 16, 24, 25, 127, 128, 255, 256, 1024, 1025, 4096, 65535, 65536, 2**31 - 1, 2**31, 2**32 - 1)
+EXTREMES = (
+    0,
+    1,
+    2,
+    3,
+    5,
+    15,
+    16,
+    24,
+    25,
+    127,
+    128,
+    255,
+    256,
+    1024,
+    1025,
+    4096,
+    65535,
+    65536,
+    2**31 - 1,
+    2**31,
+    2**32 - 1,
+)
 
 
 def _corpus() -> list[bytes]:
@@ -304,8 +331,14 @@ def test_bounds_are_proven_again() -> None:
     refused(replace(data, 2, big), "node 2 (Lif)", "a scaled source of channel 0 reaches", "2147483647")
     nodes = [ir.Input(1, 1, 1, 1, (0,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1)]
     arrays = (np.ones((1, 1), np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32))
-    nodes += [ir.Lif((1,), *arrays, np.zeros(1, np.uint8), 4, 0), ir.Add(2, 2), ir.Add(3, 3), ir.Add(4, 4), ir.Add(5, 5)]
-    nodes += [ir.Add(6, 6), ir.Add(7, 7), ir.SumPool(8, 1, 1), ir.Add(8, 9)]
+    nodes += [
+        ir.Lif((1,), *arrays, np.zeros(1, np.uint8), 4, 0),
+        ir.Add(2, 2),
+        ir.Add(3, 3),
+        ir.Add(4, 4),
+        ir.Add(5, 5),
+    ]
+    nodes += [ir.Add(6, 6), ir.Add(7, 7), ir.SumPool(8, 1, 1), ir.Add(9, 9)]
     nodes.append(ir.Readout(10, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1))
     data = artifact.encode(ir.Graph(1, nodes))
     refused(_as_add(data), "counts of channel 0 reach 256")
@@ -316,7 +349,11 @@ def test_bounds_are_proven_again() -> None:
 def test_unused_nodes_are_refused() -> None:
     nodes = [ir.Input(1, 1, 1, 1, (0,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1)]
     arrays = (np.ones((1, 1), np.int32), np.zeros(1, np.int32), np.zeros(1, np.int32), np.zeros(1, np.uint8))
-    nodes += [ir.Lif((1,), *arrays, 4, 0), ir.OrPool(2, 1, 1), ir.Readout(3, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1)]
+    nodes += [
+        ir.Lif((1,), *arrays, 4, 0),
+        ir.OrPool(2, 1, 1),
+        ir.Readout(3, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1),
+    ]
     refused(set_record(artifact.encode(ir.Graph(1, nodes)), 4, 1, 2), "node 3 (OrPool): no later node reads it")
 
 
@@ -368,7 +405,7 @@ def test_a_small_file_cannot_claim_much_memory() -> None:
     """65535 x 65535 x 1024 steps of activations from a file of less than 1 kB."""
     wide = [ir.Input(1, 65535, 65535, 1, (0,)), ir.Conv(0, np.ones((60, 1, 1, 1), np.int8), 1)]
     arrays = (np.ones((1, 60), np.int32), np.zeros(60, np.int32), np.zeros(60, np.int32), np.zeros(60, np.uint8))
-    wide += [ir.Lif((1,), *arrays, 4, 0), ir.Readout(2, np.ones((1, 60), np.int8), np.zeros(1, np.int32), 1, True)]
+    wide += [ir.Lif((1,), *arrays, 4, 0), ir.Readout(2, np.zeros((1, 60), np.int8), np.zeros(1, np.int32), 2, True)]
     with pytest.raises(ArtifactError, match=r"node 0 \(Input\): activations of \d+ bytes exceed the memory limit"):
         engine.load(artifact.encode(ir.Graph(1000, wide)))
 

@@ -98,7 +98,14 @@ def test_soft_reset_rounds_beyond_32_bits() -> None:
     multiplier, bias, carry = 2**23, 20_000_000, 7 << 24
     threshold = np.array([127 * multiplier + bias + carry - (2**31 - 1)], np.int32)
     lif = ir.Lif(
-        (1,), np.array([[multiplier]], np.int32), np.array([bias], np.int32), threshold, np.array([24], np.uint8), 4, 0, True
+        (1,),
+        np.array([[multiplier]], np.int32),
+        np.array([bias], np.int32),
+        threshold,
+        np.array([24], np.uint8),
+        4,
+        0,
+        True,
     )
     nodes: list[ir.Node] = [ir.Input(1, 1, 1, 3, (128,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1), lif]
     nodes.append(ir.Readout(2, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1))

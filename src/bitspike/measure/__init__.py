@@ -1,0 +1,44 @@
+"""Bits, operations, energy, latency, memory and agreement, measured on the artifact that ships; and the report."""
+
+from .agreement import AgreementRow, agreement_table, exact_outputs
+from .collect import measure_all
+from .energy import ENERGY_MODELS, EnergyModel, EnergyRow, estimate_energy
+from .environment import environment
+from .latency import LatencyRow, measure_latency
+from .memory import MemoryRow, peak_memory
+from .operations import LayerOperations, SpikeTotals, count_operations, operations_of, spike_totals
+from .raster import RasterLayer, spike_raster
+from .report import render_report, write_report
+from .rivals import available_rivals, torch_network
+from .size import SizeReport, SizeRow, artifact_sections, model_size
+
+__all__ = [
+    "ENERGY_MODELS",
+    "AgreementRow",
+    "EnergyModel",
+    "EnergyRow",
+    "LatencyRow",
+    "LayerOperations",
+    "MemoryRow",
+    "RasterLayer",
+    "SizeReport",
+    "SizeRow",
+    "SpikeTotals",
+    "agreement_table",
+    "artifact_sections",
+    "available_rivals",
+    "count_operations",
+    "environment",
+    "estimate_energy",
+    "exact_outputs",
+    "measure_all",
+    "measure_latency",
+    "model_size",
+    "operations_of",
+    "peak_memory",
+    "render_report",
+    "spike_raster",
+    "spike_totals",
+    "torch_network",
+    "write_report",
+]

@@ -1,0 +1,169 @@
+"""Figures of the report as SVG text to stand in an HTML page.
+
+Colours are CSS variables of the page (``--series-1`` ..., ``--line``) and ``currentColor``, so figures follow its light
+or dark theme. Glyphs are outlines: no font has to be present.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import io
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+__all__ = ["PALETTE", "bar_pairs", "bars", "curves", "image_data_uri", "raster"]
+
+# Okabe and Ito's colours, told apart with every common colour vision; the page brightens some on dark ground.
+PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
+TEXT, LINE = "#010203", "#040506"  # placeholders, replaced by CSS
+WIDTH = 4.6  # inches; shown at most this wide on a phone, so 10 pt stay readable
+STYLE = {
+    "font.size": 10,
+    "font.family": "DejaVu Sans",
+    "axes.edgecolor": LINE,
+    "axes.labelcolor": TEXT,
+    "axes.grid": True,
+    "axes.axisbelow": True,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "grid.color": LINE,
+    "grid.linewidth": 0.6,
+    "text.color": TEXT,
+    "xtick.color": TEXT,
+    "ytick.color": TEXT,
+    "legend.frameon": False,
+    "svg.fonttype": "path",
+}
+
+
+def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel: str, ylabel: str, label: str) -> str:
+    """Lines ``name -> (x, y)``; a name that ends in " (training)" is drawn thin and dashed in its partner's colour."""
+    with _style(label):
+        figure, axes = _figure(2.9)
+        colours: dict[str, str] = {}
+        for name, (x, y) in series.items():
+            base = name.removesuffix(" (training)")
+            colour = colours.setdefault(base, PALETTE[len(colours) % len(PALETTE)])
+            training = name != base
+            marker = "o" if len(x) == 1 else None
+            axes.plot(x, y, color=colour, linewidth=1 if training else 2, linestyle="--" if training else "-", label=name, marker=marker)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
+        axes.xaxis.get_major_locator().set_params(integer=True)
+        axes.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        return _svg(figure, label)
+
+
+def bars(names: Sequence[str], values: Sequence[float], texts: Sequence[str], xlabel: str, label: str, *, log: bool = False, groups: Sequence[int] | None = None) -> str:
+    """Horizontal bars, the first on top; ``texts`` stand beside them, ``groups`` choose colours."""
+    with _style(label):
+        figure, axes = _figure(0.75 + 0.34 * len(names))
+        places = np.arange(len(names))
+        colours = [PALETTE[g % len(PALETTE)] for g in groups or [0] * len(names)]
+        axes.barh(places, values, 0.66, color=colours)
+        _name_rows(axes, names)
+        if log:
+            axes.set_xscale("log")
+            lowest, highest = min(values), max(values)
+            axes.set_xlim(lowest / 3, highest * (highest / lowest) ** 0.45 * 2)
+        else:
+            axes.set_xlim(0, max(max(values), 1e-12) * 1.28)
+        for place, value, text in zip(places, values, texts, strict=True):
+            axes.annotate(text, (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+        axes.set_xlabel(xlabel)
+        return _svg(figure, label)
+
+
+def bar_pairs(names: Sequence[str], left: Sequence[float], right: Sequence[float], legend: tuple[str, str], xlabel: str, label: str) -> str:
+    """Two horizontal bars per name on a logarithmic axis."""
+    with _style(label):
+        figure, axes = _figure(1.15 + 0.42 * len(names))
+        places = np.arange(len(names))
+        for offset, values, text, colour in ((-0.19, left, legend[0], PALETTE[5]), (0.19, right, legend[1], PALETTE[0])):
+            axes.barh(places + offset, np.maximum(values, 1), 0.36, color=colour, label=text)
+        _name_rows(axes, names)
+        axes.set_xscale("log")
+        axes.set_xlim(left=max(1, min(v for v in (*left, *right) if v > 0) / 5) if any((*left, *right)) else 1)
+        axes.set_xlabel(xlabel)
+        axes.legend(fontsize=8.5, loc="lower center", bbox_to_anchor=(0.4, 1.0), ncols=2)
+        return _svg(figure, label)
+
+
+def raster(layers: Sequence[Mapping[str, Any]], time_steps: int, label: str, columns: int = 6) -> str:
+    """One panel per layer: time step to the right, shown neurons upwards, a mark per spike."""
+    with _style(label):
+        columns = min(columns, len(layers))
+        rows = -(-len(layers) // columns)
+        tallest = max(layer["shown"] for layer in layers)
+        figure, _ = _figure(rows * 2.5 + 0.35, axes=False)
+        grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
+        for axes, layer in zip(grid.flat, layers, strict=False):
+            x = [t + 1 for t, fired in enumerate(layer["spikes"]) for _ in fired]
+            y = [n for fired in layer["spikes"] for n in fired]
+            axes.scatter(x, y, s=5, marker="s", color=PALETTE[0], linewidths=0)
+            axes.set_xlim(0.4, time_steps + 0.6)
+            axes.set_ylim(-1, tallest)
+            axes.set_xticks(sorted({1, time_steps}))
+            axes.set_title(_short(layer["name"], 13), fontsize=7.5)
+            axes.grid(False)
+        for axes in grid.flat[len(layers) :]:
+            axes.set_axis_off()
+        figure.supxlabel("time step", fontsize=10)
+        figure.supylabel("neuron (up to 64 per layer)", fontsize=10)
+        return _svg(figure, label)
+
+
+def image_data_uri(rows: Sequence[Any]) -> str:
+    """A PNG data URI of grey rows (H, W) or RGB rows (H, W, 3), values 0..255."""
+    from matplotlib.image import imsave
+
+    pixels = np.asarray(rows, np.uint8)
+    if pixels.ndim == 2:
+        pixels = np.repeat(pixels[..., None], 3, -1)
+    body = io.BytesIO()
+    imsave(body, pixels, format="png", metadata={"Software": None})
+    return "data:image/png;base64," + base64.b64encode(body.getvalue()).decode()
+
+
+def _style(label: str) -> Any:
+    from matplotlib import rc_context
+
+    return rc_context(STYLE | {"svg.hashsalt": label})  # type: ignore[arg-type]  # the salt keeps ids of figures apart
+
+
+def _figure(height: float, *, axes: bool = True) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure
+
+    figure = Figure((WIDTH, height), layout="constrained")
+    return figure, figure.subplots() if axes else None
+
+
+def _name_rows(axes: Any, names: Sequence[str]) -> None:
+    axes.set_yticks(np.arange(len(names)), [_short(n, 24) for n in names], fontsize=8.5)
+    axes.invert_yaxis()
+    axes.grid(False, axis="y")
+    axes.tick_params(axis="y", length=0)
+
+
+def _short(name: str, length: int) -> str:
+    return name if len(name) <= length else "…" + name[1 - length :]
+
+
+def _svg(figure: Any, label: str) -> str:
+    """The figure as an <svg> element for HTML, without namespaces, metadata and fixed colours."""
+    body = io.StringIO()
+    figure.savefig(body, format="svg", transparent=True, metadata={"Date": None})
+    text = body.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r'\sxmlns(:\w+)?="[^"]*"', "", text)
+    text = re.sub(r'(<svg[^>]*?)\swidth="[^"]*"', r"\1", text, count=1)
+    text = re.sub(r'(<svg[^>]*?)\sheight="[^"]*"', r"\1", text, count=1)
+    for number, colour in enumerate(PALETTE, 1):
+        text = text.replace(colour, f"var(--series-{number})")
+    text = text.replace(TEXT, "currentColor").replace(LINE, "var(--line)")
+    return text.replace("<svg", f'<svg role="img" aria-label="{html.escape(label)}"', 1)

@@ -1,0 +1,270 @@
+"""The graph's rules, each broken once, and the proofs that integers fit, against brute force."""
+
+from __future__ import annotations
+
+import dataclasses
+import itertools
+from typing import Any
+
+import numpy as np
+import pytest
+
+from bitspike.deploy import ir, reference
+from bitspike.deploy.check import check, fits_int16
+from bitspike.errors import LoweringError
+
+
+def i32(*values: int) -> np.ndarray:
+    return np.array(values, np.int32)
+
+
+def ones(*shape: int) -> np.ndarray:
+    return np.ones(shape, np.int8)
+
+
+def lif(sources: tuple[int, ...], channels: int, **changes: Any) -> ir.Lif:
+    node = ir.Lif(
+        sources,
+        np.ones((len(sources), channels), np.int32),
+        np.zeros(channels, np.int32),
+        np.full(channels, 2, np.int32),
+        np.zeros(channels, np.uint8),
+        membrane_bits=4,
+        leak_shift=1,
+    )
+    return dataclasses.replace(node, **changes)
+
+
+def every_node() -> ir.Graph:
+    """One valid graph with every node type: 2x8x6 input, two frames, 5 classes."""
+    return ir.Graph(
+        2,
+        [
+            ir.Input(2, 8, 6, 2, (3, 255)),
+            ir.Conv(0, ones(4, 2, 3, 3), 1, 1, 1),  # 1
+            lif((1,), 4),  # 2
+            ir.OrPool(2, 2, 2),  # 3: 4x4x3
+            ir.Conv(3, ones(4, 2, 3, 3), 8, 1, 1, groups=2),  # 4
+            lif((4, 3), 4),  # 5
+            ir.Add(5, 3),  # 6
+            ir.SumPool(6, 2, 2),  # 7: 4x2x1
+            ir.Linear(7, ones(6, 8), 4),  # 8: 6x1x1
+            lif((8,), 6),  # 9
+            ir.Readout(9, ones(5, 6), np.zeros(5, np.int32), 8),
+        ],
+        ["input", "a.conv", "a", "pool", "b.conv", "b", "sew", "sum", "c.linear", "c", "readout"],
+    )
+
+
+def broken(index: int, **changes: Any) -> ir.Graph:
+    graph = every_node()
+    graph.nodes[index] = dataclasses.replace(graph.nodes[index], **changes)
+    return graph
+
+
+def test_valid_graph_and_its_kinds() -> None:
+    ranges = check(every_node())
+    assert [r.kind for r in ranges] == [
+        "input", "current", "spikes", "spikes", "current", "spikes", "counts", "counts", "current", "spikes", "logits",
+    ]  # fmt: skip
+    assert (ranges[0].low.tolist(), ranges[0].high.tolist()) == ([-3, -255], [252, 0])
+    assert (ranges[1].low[0], ranges[1].high[0]) == (9 * (-3 - 255), 9 * 252)
+    assert ranges[6].high.tolist() == [2] * 4 and ranges[7].high.tolist() == [8] * 4
+    assert ranges[8].high.tolist() == [64] * 6 and ranges[10].high.tolist() == [12] * 5
+    assert ir.node_shapes(every_node())[3:8] == [(4, 4, 3), (4, 4, 3), (4, 4, 3), (4, 4, 3), (4, 2, 1)]
+
+
+BROKEN: dict[str, tuple[int, dict[str, Any], str]] = {
+    "input-zero-points": (0, {"zero_point": (3,)}, "one zero point per channel"),
+    "input-zero-point-range": (0, {"zero_point": (3, 256)}, r"\(3, 256\) must be 0 to 255"),
+    "input-frames": (0, {"frames": 3}, "frames is 3, accepted: 1 or 2"),
+    "input-size": (0, {"height": 70000}, "70000"),
+    "conv-forward-source": (1, {"source": 1}, "must be earlier nodes"),
+    "conv-negative-source": (1, {"source": -1}, "must be earlier nodes"),
+    "conv-reads-current": (4, {"source": 1}, "reads an edge of kind current"),
+    "conv-groups": (4, {"groups": 3}, "4 output channels do not divide into 3 groups"),
+    "conv-channels": (1, {"weight": ones(4, 3, 3, 3)}, "does not fit 2 channels"),
+    "conv-stride": (1, {"stride": 0}, "stride 0"),
+    "conv-padding": (1, {"padding": 3}, "padding 3"),
+    "conv-kernel": (4, {"weight": ones(4, 2, 9, 3), "padding": 0}, "kernel is larger"),
+    "conv-1bit-zero": (1, {"weight": 0 * ones(4, 2, 3, 3)}, "1-bit weights must be -1 or"),
+    "conv-bits": (1, {"bits": 9}, "weight bits is 9, accepted: 1 to 8"),
+    "conv-no-bits": (1, {"bits": 0}, "weight bits is 0"),
+    "conv-lowest": (4, {"weight": -128 * ones(4, 2, 3, 3)}, "8-bit weights must lie within ±127"),
+    "linear-features": (8, {"weight": ones(6, 9)}, r"weight \(6, 9\) on source \(4, 2, 1\)"),
+    "linear-range": (8, {"weight": 8 * ones(6, 8)}, "4-bit weights must lie within ±7"),
+    "linear-reads-current": (8, {"source": 4}, "reads an edge of kind current"),
+    "lif-reads-input": (2, {"sources": (0,)}, "reads an edge of kind input"),
+    "lif-shapes": (5, {"sources": (4, 2)}, "of one shape"),
+    "lif-no-source": (2, {"sources": ()}, ""),
+    "lif-multiplier": (2, {"multiplier": np.ones((1, 3), np.int32)}, r"multiplier \(1, 3\)"),
+    "lif-bias": (2, {"bias": i32(1)}, r"bias has shape \(1,\), expected \(4,\)"),
+    "lif-threshold": (2, {"threshold": i32(1, 2, 3)}, "threshold has shape"),
+    "lif-shift-shape": (2, {"membrane_shift": np.zeros(5, np.uint8)}, "membrane_shift has shape"),
+    "lif-shift": (2, {"membrane_shift": np.full(4, 25, np.uint8)}, "membrane_shift is at most 24"),
+    "lif-bits-low": (2, {"membrane_bits": 1}, "membrane_bits is 1, accepted: 2 to 16"),
+    "lif-bits-high": (2, {"membrane_bits": 17}, "membrane_bits is 17, accepted: 2 to 16"),
+    "lif-leak": (2, {"leak_shift": 16}, "leak_shift is 16, accepted: 0 to 15"),
+    "lif-product": (2, {"multiplier": np.full((1, 4), 10**6, np.int32)}, r"channel 0 reaches \[-?\d+, \d+\], beyond 32 bits"),
+    "lif-carry": (2, {"membrane_bits": 16, "membrane_shift": np.full(4, 17, np.uint8)}, "beyond 32 bits"),
+    "lif-soft-reset": (
+        2, {"soft_reset": True, "threshold": np.full(4, 2**31 - 1, np.int32)}, "beyond 32 bits"
+    ),
+    "or-kernel": (3, {"kernel": 0}, "kernel, stride or padding"),
+    "or-padding": (3, {"padding": 2}, "kernel, stride or padding"),
+    "or-window": (3, {"kernel": 7}, "window 7 is larger"),
+    "or-reads-counts": (3, {"source": 1}, "reads an edge of kind current"),
+    "sum-stride": (7, {"stride": 0}, "kernel, stride or padding"),
+    "sum-window": (7, {"kernel": 4}, "window 4 is larger"),
+    "add-shapes": (6, {"right": 2}, r"shapes \(4, 4, 3\) and \(4, 8, 6\) differ"),
+    "add-reads-current": (6, {"right": 4}, "reads an edge of kind current"),
+    "readout-features": (10, {"weight": ones(5, 7)}, r"weight \(5, 7\) on 6 features"),
+    "readout-bias": (10, {"bias": i32(0, 0)}, r"bias \(2,\) for 5 classes"),
+    "readout-bits": (10, {"bits": 12}, "weight bits is 12"),
+    "readout-range": (10, {"bias": np.full(5, 2**30, np.int32)}, "beyond 32 bits"),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("case", BROKEN)
+def test_broken_rule_names_the_node(case: str) -> None:
+    index, changes, message = BROKEN[case]
+    graph = broken(index, **changes)
+    name = f"node {index} \\({type(graph.nodes[index]).__name__} '{graph.names[index]}'\\)"
+    with pytest.raises(LoweringError, match=f"^{name}: .*{message}"):
+        check(graph)
+    graph.names = []
+    with pytest.raises(LoweringError, match=f"^node {index} \\({type(graph.nodes[index]).__name__}\\): "):
+        check(graph)
+
+
+def counting(kernel: int) -> ir.Graph:
+    return ir.Graph(1, [
+        ir.Input(1, 17, 17, 1, (0,)),
+        ir.Conv(0, ones(1, 1, 1, 1), 1),
+        lif((1,), 1),
+        ir.SumPool(2, kernel, 1),
+        ir.Readout(3, ones(2, 1), i32(0, 0), 8, pool=True),
+    ])  # fmt: skip
+
+
+def test_counts_must_fit_a_byte() -> None:
+    assert check(counting(15))[3].high.tolist() == [225]
+    with pytest.raises(LoweringError, match=r"node 3 \(SumPool\): counts reach 256, at most 255"):
+        check(counting(16))
+
+
+GRAPHS = {
+    "no-steps": (lambda g: setattr(g, "time_steps", 0), "time_steps is 0, accepted: 1 to 1024"),
+    "many-steps": (lambda g: setattr(g, "time_steps", 1025), "time_steps is 1025"),
+    "one-node": (lambda g: setattr(g, "nodes", g.nodes[:1]), "2 to 4096 nodes, this one 1"),
+    "no-readout": (lambda g: (g.nodes.pop(), g.names.pop()), "the last, and only it, a Readout"),
+    "two-inputs": (lambda g: (g.nodes.insert(1, g.nodes[0]), g.names.insert(1, "again")), "node 1 .*the first node, and only it"),
+    "input-missing": (lambda g: (g.nodes.pop(0), g.names.pop(0)), "node 0 .*the first node"),
+    "unused": (lambda g: (g.nodes.insert(10, lif((8,), 6)), g.names.insert(10, "idle")), r"nodes \[9\] are never used|never used"),
+}
+
+
+@pytest.mark.parametrize("case", GRAPHS)
+def test_broken_graph(case: str) -> None:
+    change, message = GRAPHS[case]
+    graph = every_node()
+    change(graph)
+    with pytest.raises(LoweringError, match=message):
+        check(graph)
+
+
+def potentials(node: ir.Lif, current: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """(u, spikes) of one neuron per column: ``ir.Lif`` word for word, on Python integers; current (T, C) without bias."""
+    limit = 2 ** (node.membrane_bits - 1) - 1
+    u_all, s_all = np.zeros(current.shape, object), np.zeros(current.shape, object)
+    for c in range(current.shape[1]):
+        carry, k = 0, int(node.membrane_shift[c])
+        for t in range(len(current)):
+            leaked = carry - (carry >> node.leak_shift) if node.leak_shift else carry
+            u = leaked + int(current[t, c]) + int(node.bias[c])
+            spike = u >= int(node.threshold[c])
+            rest = u - spike * int(node.threshold[c]) if node.soft_reset else 0 if spike else u
+            carry = min(max((rest + ((1 << k) >> 1)) >> k, -limit), limit) << k
+            u_all[t, c], s_all[t, c] = u, int(spike)
+    return u_all, s_all
+
+
+def random_lif(rng: np.random.Generator, channels: int, **fixed: Any) -> ir.Lif:
+    return lif(
+        (1,),
+        channels,
+        **{
+            "multiplier": rng.integers(-20, 21, (1, channels)).astype(np.int32),
+            "bias": rng.integers(-60, 61, channels).astype(np.int32),
+            "threshold": rng.integers(0, 120, channels).astype(np.int32),
+            "membrane_shift": rng.integers(0, 5, channels).astype(np.uint8),
+            "membrane_bits": int(rng.integers(2, 9)),
+            "leak_shift": int(rng.integers(0, 4)),
+            "soft_reset": bool(rng.integers(2)),
+        }
+        | fixed,
+    )
+
+
+def one_layer(node: ir.Lif, weight: np.ndarray, steps: int) -> ir.Graph:
+    """Three spiking inputs (pixel > 0) into the given neurons."""
+    channels = len(weight)
+    first = lif((1,), 3, threshold=i32(1, 1, 1), bias=i32(0, 0, 0), leak_shift=1)
+    first = dataclasses.replace(first, membrane_bits=2)
+    return ir.Graph(steps, [
+        ir.Input(3, 1, 1, steps, (0, 0, 0)),
+        ir.Conv(0, np.eye(3, dtype=np.int8)[:, :, None, None], 2),
+        first,
+        ir.Conv(2, weight[:, :, None, None].astype(np.int8), 8),
+        dataclasses.replace(node, sources=(3,)),
+        ir.Readout(4, ones(2, channels), i32(0, 0), 8),
+    ])  # fmt: skip
+
+
+@pytest.mark.parametrize("seed", range(12))
+def test_reference_lif_is_the_definition(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    node = random_lif(rng, 9)
+    current = rng.integers(-90, 130, (6, 9))
+    _, spikes = potentials(node, current)
+    actual = reference.lif(current[:, None, :, None, None].astype(np.int64), node)
+    np.testing.assert_array_equal(actual[:, 0, :, 0, 0], spikes.astype(int))
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_membrane_never_leaves_its_proven_range(seed: int) -> None:
+    """All 2^3 spike patterns at each of random sequences: brute force against the bound."""
+    rng = np.random.default_rng(seed)
+    node, weight = random_lif(rng, 7), rng.integers(-127, 128, (7, 3))
+    bounds = check(one_layer(node, weight, 4))[4]
+    patterns = np.array(list(itertools.product((0, 1), repeat=3)))
+    for sequence in rng.integers(0, 8, (60, 4)):
+        u, _ = potentials(node, patterns[sequence] @ weight.T * node.multiplier[0])
+        assert (u >= bounds.potential_low).all() and (u <= bounds.potential_high).all()
+    one_step, _ = potentials(node, patterns @ weight.T * node.multiplier[0])
+    carry = (2 ** (node.membrane_bits - 1) - 1) << node.membrane_shift.astype(int)
+    first_steps = np.stack([potentials(node, (p @ weight.T * node.multiplier[0])[None])[0][0] for p in patterns])
+    assert (first_steps.max(0) + carry == bounds.potential_high).all()
+    assert (first_steps.min(0) - carry == bounds.potential_low).all()
+    assert len(one_step) == 8
+
+
+@pytest.mark.parametrize("excess, fits", [(0, True), (1, False)])
+@pytest.mark.parametrize("side", [1, -1], ids=["high", "low"])
+def test_sixteen_bit_bound_is_attained_and_exact(side: int, excess: int, fits: bool) -> None:
+    """Without leak, and with a threshold that is never met, the membrane reaches its bound to the integer."""
+    weight = np.array([[side * 100, side * 20, 0]])
+    carry = 7 << 4
+    target = (2**15 - 1 if side > 0 else 2**15) + excess
+    bias = i32(side * (target - 120 - carry))
+    node = lif((1,), 1, bias=bias, threshold=i32(2**20), membrane_shift=np.array([4], np.uint8), leak_shift=0)
+    bounds = check(one_layer(node, weight, 3))[4]
+    u, _ = potentials(node, np.full((3, 1), side * 120))
+    assert u[-1, 0] == side * target == (bounds.potential_high if side > 0 else bounds.potential_low)[0]
+    assert fits_int16(bounds).tolist() == [fits]
+
+
+def test_sixteen_bit_proof_is_per_channel() -> None:
+    node = lif((1,), 3, multiplier=np.array([[1, 400, 1]], np.int32), bias=i32(0, 0, -40000))
+    bounds = check(one_layer(node, np.full((3, 3), 100), 2))[4]
+    assert fits_int16(bounds).tolist() == [True, False, False]
