@@ -123,7 +123,8 @@ Range Prover::counts() const {
   for (std::uint32_t c = 0; c < node_.channels; ++c) {
     const std::int64_t first = edge(node_.sources[0], c).high;
     // A SumPool has no padding, so its kernel is at most 65535 and the square fits.
-    const std::int64_t high = pool ? first * node_.kernel_height * node_.kernel_width : first + edge(node_.sources[1], c).high;
+    const std::int64_t high =
+        pool ? first * node_.kernel_height * node_.kernel_width : first + edge(node_.sources[1], c).high;
     if (high > 255) fail(label(graph_, index_), ": counts of channel ", c, " reach ", high, ", accepted: at most 255");
     range.high.push_back(static_cast<std::int32_t>(high));
   }

@@ -39,7 +39,9 @@ inline Vec operator*(const Vec& a, const Vec& b) {
   return each(a, b, [](auto x, auto y) { return unwrap(wrap(x) * wrap(y)); });
 }
 inline Vec operator>>(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return x >> y; }); }
-inline Vec operator<<(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return unwrap(wrap(x) << y); }); }
+inline Vec operator<<(const Vec& a, const Vec& b) {
+  return each(a, b, [](auto x, auto y) { return unwrap(wrap(x) << y); });
+}
 inline Vec operator&(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return x & y; }); }
 inline Vec min(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return x < y ? x : y; }); }
 inline Vec max(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return x > y ? x : y; }); }

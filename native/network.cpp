@@ -29,10 +29,11 @@ std::vector<std::size_t> last_uses(const Graph& graph) {
 }  // namespace
 
 Network::Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::uint64_t max_memory)
-    : file_(std::move(file)), kernels_(kernels) {
-  // Sizes are at most 2^60 each; a limit far below lets them be added without a check.
-  const std::uint64_t limit = std::min(max_memory, std::uint64_t{1} << 48);
-  Budget budget(limit);
+    : file_(std::move(file)),
+      kernels_(kernels),
+      // Sizes are at most 2^60 each; a limit far below lets them be added without a check.
+      limit_(std::min(max_memory, std::uint64_t{1} << 48)) {
+  Budget budget(limit_);
   budget.charge(file_.size(), "the file");
   graph_ = load_graph({file_.data(), file_.size()}, budget);
 
@@ -50,14 +51,14 @@ Network::Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::ui
     }
   }
   readout_ = prepare_readout(graph_, edges_[graph_.readout().sources[0]], budget);
-  place_edges(limit);
-  place_scratch(limit);
+  place_edges();
+  place_scratch();
   budget.charge(scratch_.size, "activations");
   memory_bytes_ = budget.used();
 }
 
 // Gives every stored edge the lowest place that is free from its node to its last reader.
-void Network::place_edges(std::uint64_t limit) {
+void Network::place_edges() {
   struct Live {
     std::size_t offset, end, last;
   };
@@ -66,8 +67,8 @@ void Network::place_edges(std::uint64_t limit) {
   for (std::size_t i = 0; i < edges_.size(); ++i) {
     Edge& edge = edges_[i];
     if (!edge.stored) continue;
-    if (edge.size() > limit) {
-      fail(label(graph_, i), ": activations of ", edge.size(), " bytes exceed the memory limit of ", limit, " bytes");
+    if (edge.size() > limit_) {
+      fail(label(graph_, i), ": activations of ", edge.size(), " bytes exceed the memory limit of ", limit_, " bytes");
     }
     live.erase(std::remove_if(live.begin(), live.end(), [i](const Live& l) { return l.last < i; }), live.end());
     const std::size_t size = round_up(edge.size() + kSlack, kAlignment);
@@ -86,11 +87,11 @@ std::size_t Network::tile_pixels(const Node& lif) const {
   return std::min<std::size_t>(fitting, lif.pixels());
 }
 
-void Network::place_scratch(std::uint64_t limit) {
+void Network::place_scratch() {
   Scratch need;  // sizes in bytes, before they become offsets
-  const auto grow = [limit](std::size_t& size, std::size_t count, std::size_t bytes) {
+  const auto grow = [this](std::size_t& size, std::size_t count, std::size_t bytes) {
     const std::uint64_t total = multiply(count, bytes, "activations");
-    if (total > limit) fail("activations: ", total, " bytes exceed the memory limit of ", limit, " bytes");
+    if (total > limit_) fail("activations: ", total, " bytes exceed the memory limit of ", limit_, " bytes");
     size = std::max<std::size_t>(size, total);
   };
   for (std::size_t i = 0; i < edges_.size(); ++i) {
@@ -163,7 +164,12 @@ std::uint32_t Network::self_test() const {
   std::vector<std::vector<std::uint8_t>> spikes;
   Outputs outputs;
   outputs.logits = logits.data();
-  for (const std::size_t i : lif_nodes()) spikes.emplace_back(graph_.time_steps * graph_.nodes[i].size());
+  Budget budget(limit_);
+  for (const std::size_t i : lif_nodes()) {
+    const std::uint64_t size = graph_.time_steps * graph_.nodes[i].size();
+    budget.charge(size, "TESTVEC: spikes of " + label(graph_, i));
+    spikes.emplace_back(size);
+  }
   for (auto& s : spikes) outputs.spikes.push_back(s.data());
 
   for (std::uint32_t i = 0; i < graph_.test_vectors.count; ++i) {

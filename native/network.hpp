@@ -36,7 +36,8 @@ class Network {
   // Samples (n, frames, C, H, W). Safe to call concurrently.
   void run(const std::uint8_t* samples, std::size_t n, const Outputs& outputs) const;
 
-  // Runs the stored test vectors and returns their number; FormatError naming the first that differs.
+  // Runs the stored test vectors and returns their number; FormatError naming the first that differs, or if their
+  // spikes exceed the memory limit.
   std::uint32_t self_test() const;
 
   const Graph& graph() const { return graph_; }
@@ -48,8 +49,8 @@ class Network {
  private:
   friend class Runner;
 
-  void place_edges(std::uint64_t limit);
-  void place_scratch(std::uint64_t limit);
+  void place_edges();
+  void place_scratch();
   std::size_t tile_pixels(const Node& lif) const;
   AlignedBuffer take_scratch() const;
   void return_scratch(AlignedBuffer buffer) const;
@@ -57,6 +58,7 @@ class Network {
   std::vector<std::uint8_t> file_;  // the graph points into it
   const Kernels& kernels_;
   Graph graph_;
+  std::uint64_t limit_;  // of memory
   std::uint64_t memory_bytes_ = 0;
 
   std::vector<Edge> edges_;              // per node

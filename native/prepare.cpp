@@ -30,6 +30,25 @@ class RowPacker {
   std::uint32_t bits_;
 };
 
+// Unpacked weights, charged for as long as they are needed.
+class Unpacked {
+ public:
+  Unpacked(const Graph& graph, std::size_t index, Budget& budget)
+      : budget_(budget), size_(graph.nodes[index].weight_inputs * graph.nodes[index].channels) {
+    budget_.charge(size_, label(graph, index) + " weights");
+    values = graph.nodes[index].unpack_weights();
+  }
+  ~Unpacked() { budget_.release(size_); }
+  Unpacked(const Unpacked&) = delete;
+  Unpacked& operator=(const Unpacked&) = delete;
+
+  std::vector<std::int8_t> values;
+
+ private:
+  Budget& budget_;
+  std::uint64_t size_;
+};
+
 void allocate(Projection& p, std::size_t bytes, const std::string& where, Budget& budget) {
   budget.charge(bytes, where + " prepared weights");
   p.weights = AlignedBuffer(bytes);
@@ -84,7 +103,8 @@ Projection prepare_projection(const Graph& graph, std::size_t index, const Edge&
     tap_lanes = p.group_inputs;
   }
 
-  const std::vector<std::int8_t> weights = node.unpack_weights();
+  const Unpacked unpacked(graph, index, budget);
+  const std::vector<std::int8_t>& weights = unpacked.values;
   const std::size_t taps = p.taps();
   if (p.path == Projection::Path::Depthwise) {
     const std::size_t lanes = round_up(node.channels, kLanes);
@@ -128,8 +148,8 @@ ReadoutWeights prepare_readout(const Graph& graph, const Edge& source, Budget& b
   readout.features = pixels * source.lanes();
   budget.charge(node.channels * readout.features, label(graph, graph.nodes.size() - 1) + " prepared weights");
   readout.weights.assign(node.channels * readout.features, 0);
-  const std::vector<std::int8_t> weights = node.unpack_weights();
-  const std::int8_t* w = weights.data();
+  const Unpacked unpacked(graph, graph.nodes.size() - 1, budget);
+  const std::int8_t* w = unpacked.values.data();
   for (std::size_t m = 0; m < node.channels; ++m) {
     for (std::size_t c = 0; c < source.channels; ++c) {
       for (std::size_t p = 0; p < pixels; ++p) {

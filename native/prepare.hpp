@@ -12,9 +12,13 @@
 
 namespace bitspike {
 
+static_assert(sizeof(std::size_t) >= 8, "sizes that a file may ask for are computed in 64 bits");
+
 constexpr std::size_t kAlignment = 64;
 
-constexpr std::size_t round_up(std::size_t size, std::size_t multiple) { return (size + multiple - 1) / multiple * multiple; }
+constexpr std::size_t round_up(std::size_t size, std::size_t multiple) {
+  return (size + multiple - 1) / multiple * multiple;
+}
 
 // Memory aligned to a cache line; not initialised.
 class AlignedBuffer {

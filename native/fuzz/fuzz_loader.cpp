@@ -104,7 +104,7 @@ class Mutator {
   File next() {
     File file = corpus_[below(corpus_.size())];
     const bool consistent = below(2) == 0;
-    for (std::size_t i = 0, changes = 1 + below(3); i < changes; ++i) consistent ? change_field(file) : change_bytes(file);
+    for (std::size_t left = 1 + below(3); left > 0; --left) consistent ? change_field(file) : change_bytes(file);
     if (consistent) repair(file);
     return file;
   }
@@ -171,11 +171,12 @@ class Mutator {
     const auto offset = get<std::uint64_t>(file, entry + 8), size = get<std::uint64_t>(file, entry + 16);
     const std::uint64_t old_end = offset + size + bitspike::padding(size, 8);
     if (old_end > file.size()) return;
-    File body(file.begin() + static_cast<std::ptrdiff_t>(offset), file.begin() + static_cast<std::ptrdiff_t>(offset + size));
+    const auto at = [&](std::uint64_t position) { return file.begin() + static_cast<std::ptrdiff_t>(position); };
+    File body(at(offset), at(offset + size));
     body.resize(new_size, static_cast<std::uint8_t>(random_()));
     body.resize(new_size + bitspike::padding(new_size, 8), 0);
     const auto moved = static_cast<std::uint64_t>(body.size()) - (old_end - offset);  // wraps when it shrinks
-    body.insert(body.end(), file.begin() + static_cast<std::ptrdiff_t>(old_end), file.end());
+    body.insert(body.end(), at(old_end), file.end());
     file.resize(offset);
     file.insert(file.end(), body.begin(), body.end());
     put(file, entry + 16, new_size);
@@ -252,9 +253,10 @@ int main(int argc, char** argv) {
     ++outcomes[static_cast<int>(check(mutator.next()))];
     ++done;
   }
-  std::printf("%llu cases in %.1f s: %llu refused, %llu loaded, %llu loaded and run\n", static_cast<unsigned long long>(done),
-              elapsed(), static_cast<unsigned long long>(outcomes[0]), static_cast<unsigned long long>(outcomes[1]),
-              static_cast<unsigned long long>(outcomes[2]));
+  const auto count = [&](Outcome o) { return static_cast<unsigned long long>(outcomes[static_cast<int>(o)]); };
+  std::printf("%llu cases in %.1f s: %llu refused, %llu loaded, %llu loaded and run\n",
+              static_cast<unsigned long long>(done), elapsed(), count(Outcome::Refused), count(Outcome::Loaded),
+              count(Outcome::Ran));
   return 0;
 }
 

@@ -80,7 +80,9 @@ def test_covering_grid_is_the_nearest_power_of_two(bits: int, limit: float, expe
 
 
 def dynamic_net(alpha: float) -> nn.Module:
-    model = nn.Sequential(LIF(membrane=DynamicTanhMembrane(4)), nn.Sequential(LIF()), LIF(membrane=DynamicTanhMembrane(3)))
+    model = nn.Sequential(
+        LIF(membrane=DynamicTanhMembrane(4)), nn.Sequential(LIF()), LIF(membrane=DynamicTanhMembrane(3))
+    )
     for neuron in (model[0], model[2]):
         neuron.membrane.running_alpha.fill_(alpha)
     return model

@@ -73,7 +73,7 @@ def test_apply_needs_two_layers() -> None:
 
 
 def test_apply_refuses_what_is_no_config() -> None:
-    with pytest.raises(ConfigError, match="no handler for dict, accepted: .*QSNN"):
+    with pytest.raises(ConfigError, match=r"no handler for dict, accepted: .*QSNN"):
         apply(nn.Linear(2, 2), {"weight_bits": 1})  # type: ignore[arg-type]
 
 
@@ -126,7 +126,9 @@ def test_json_round_trip_of_every_config(name: str) -> None:
     assert config_from_json(text) == config and config_to_json(config_from_json(text)) == text
 
 
-@pytest.mark.parametrize("config", [QSNN(membrane_bits=None), QSNN(1, 16, 2, "power-of-two", "plain-sign")], ids=["null", "all"])
+@pytest.mark.parametrize(
+    "config", [QSNN(membrane_bits=None), QSNN(1, 16, 2, "power-of-two", "plain-sign")], ids=["null", "all"]
+)
 def test_json_keeps_every_value(config: QSNN) -> None:
     assert config_from_json(config_to_json(config)) == config
     assert json.loads(config_to_json(config)) == {"type": "QSNN", "version": 1} | dataclasses.asdict(config)
@@ -160,7 +162,7 @@ class OnlyHere:
 
 
 def test_unregistered_config_has_no_json_form() -> None:
-    with pytest.raises(ConfigError, match="OnlyHere.*accepted: .*QSNN"):
+    with pytest.raises(ConfigError, match=r"OnlyHere.*accepted: .*QSNN"):
         config_to_json(OnlyHere())
 
 
@@ -215,10 +217,12 @@ def test_card_09_standardised_binarizer_is_not_worse_than_plain_sign(digits: Dat
     bits) are within noise at this size; they belong to a benchmark, so only the robust direction is tested."""
     data = subset(digits, 480, 144)
     accuracy = {
-        binarizer: np.mean([
-            evaluate(train(data, QSNN(binarizer=binarizer), seed=seed, weight=5e-3, epochs=3), data.test).accuracy
-            for seed in range(3)
-        ])
+        binarizer: np.mean(
+            [
+                evaluate(train(data, QSNN(binarizer=binarizer), seed=seed, weight=5e-3, epochs=3), data.test).accuracy
+                for seed in range(3)
+            ]
+        )
         for binarizer in ("plain-sign", "standardized")
     }
     assert accuracy["standardized"] >= accuracy["plain-sign"] - 0.02

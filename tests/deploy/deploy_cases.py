@@ -30,8 +30,14 @@ class Case:
     seed: int = 0
 
     def __str__(self) -> str:
-        parts = [self.model, f"u{self.membrane_bits or 16}", *(f"{k}={v}" for k, v in (self.neuron | self.options).items())]
-        return "-".join([*parts, *([self.norm] if self.norm != "lived" else []), *([f"s{self.seed}"] if self.seed else [])])
+        parts = [
+            self.model,
+            f"u{self.membrane_bits or 16}",
+            *(f"{k}={v}" for k, v in (self.neuron | self.options).items()),
+        ]
+        return "-".join(
+            [*parts, *([self.norm] if self.norm != "lived" else []), *([f"s{self.seed}"] if self.seed else [])]
+        )
 
     def build(self) -> nn.Module:
         model = small_model(self.model, self.seed, neuron=functools.partial(LIF, **self.neuron), **self.options)
@@ -107,7 +113,11 @@ def sweep(count: int = 24) -> list[Case]:
         options = {"T": pick([1, 2, 5])}
         if model == "vggsnn":
             options |= {"pool": pick(["max", "avg"]), "global_pool": pick([False, True])}
-        neuron = pick(LEAKS) | {"reset": pick(["hard", "soft"]), "decay_input": pick([False, True]), "threshold": pick([0.5, 1.0, 1.7])}
+        neuron = pick(LEAKS) | {
+            "reset": pick(["hard", "soft"]),
+            "decay_input": pick([False, True]),
+            "threshold": pick([0.5, 1.0, 1.7]),
+        }
         cases.append(Case(model, pick([2, 3, 4, 6, 8, 12, None]), neuron, options, pick(["lived", "random"]), seed))
     return cases
 

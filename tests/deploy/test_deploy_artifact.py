@@ -121,8 +121,16 @@ def wild() -> ir.Graph:
         weight = rng.integers(-top, top + 1, node.weight.shape).astype(np.int8)
         weight[weight == 0] = 1
         graph.nodes[index] = type(node)(**{**vars(node), "weight": weight, "bits": bits})
-    graph.nodes[2] = lif((1,), 4, bias=i32(-128, 127, 5, 0), threshold=i32(300, 1, 2, -300), membrane_shift=np.array([0, 3, 1, 2], np.uint8))
-    graph.nodes[5] = lif((4, 3), 4, bias=i32(-70000, 1, 2, 3), threshold=i32(32767, -32768, 0, 1), soft_reset=True, leak_shift=3)
+    graph.nodes[2] = lif(
+        (1,),
+        4,
+        bias=i32(-128, 127, 5, 0),
+        threshold=i32(300, 1, 2, -300),
+        membrane_shift=np.array([0, 3, 1, 2], np.uint8),
+    )
+    graph.nodes[5] = lif(
+        (4, 3), 4, bias=i32(-70000, 1, 2, 3), threshold=i32(32767, -32768, 0, 1), soft_reset=True, leak_shift=3
+    )
     graph.nodes[10] = type(graph.nodes[10])(**{**vars(graph.nodes[10]), "bias": i32(1, 2, 3, 4, 128)})
     return graph
 
@@ -160,7 +168,7 @@ def test_test_vectors() -> None:
 
 def test_encoding_is_deterministic() -> None:
     samples = images(3, (1, 6, 6))
-    first, second = (compile(small(), samples, meta={k: 0 for k in order}).to_bytes() for order in ("ab", "ba"))
+    first, second = (compile(small(), samples, meta=dict.fromkeys(order, 0)).to_bytes() for order in ("ab", "ba"))
     assert first == second
     assert first != compile(small(seed=1), samples).to_bytes()
 
@@ -173,7 +181,9 @@ def test_frames_are_stored_as_frames() -> None:
 
 
 @pytest.mark.parametrize(
-    "data, expected", [(b"", 0), (b"123456789", 0xE3069283), (bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43)], ids=["empty", "digits", "zeros", "ones"]
+    "data, expected",
+    [(b"", 0), (b"123456789", 0xE3069283), (bytes(32), 0x8A9136AA), (b"\xff" * 32, 0x62A8AB43)],
+    ids=["empty", "digits", "zeros", "ones"],
 )
 def test_crc32c_known_values(data: bytes, expected: int) -> None:
     assert artifact.crc32c(data) == expected
@@ -195,7 +205,11 @@ def test_pack_weights_by_hand() -> None:
     assert artifact.pack_weights(np.array([3, -1, -3], np.int8), 3) == bytes([0b01111011, 0b1, 0, 0])
 
 
-@pytest.mark.parametrize("values, code", [([7, 7], 0), ([70000, 70000], 0), ([-127, 127], 1), ([5, 128], 2), ([-32767, 9], 2), ([1, 32768], 4)], ids=str)
+@pytest.mark.parametrize(
+    "values, code",
+    [([7, 7], 0), ([70000, 70000], 0), ([-127, 127], 1), ([5, 128], 2), ([-32767, 9], 2), ([1, 32768], 4)],
+    ids=str,
+)
 def test_parameters_are_stored_in_their_narrowest_form(values: list[int], code: int) -> None:
     graph = every_node()
     graph.nodes[9] = lif((8,), 6, bias=i32(*values, *[values[0]] * 4))

@@ -1,4 +1,4 @@
-"""The exact forward, the lowered graph and the float network: equal bits for the first two, near values for the third."""
+"""Exact forward, lowered graph and float network: equal bits for the first two, near values for the third."""
 
 from __future__ import annotations
 
@@ -29,7 +29,11 @@ def assert_equal_bits(model: nn.Module, samples: Tensor) -> tuple[ir.Graph, refe
     artifact = compile(exact, samples)
     result = reference.run(artifact.graph, samples.numpy())
     spikes: list[Tensor] = []
-    handles = [m.register_forward_hook(lambda _m, _i, out: spikes.append(out)) for m in exact.layers if isinstance(m, ExactUnit)]
+    handles = [
+        m.register_forward_hook(lambda _m, _i, out: spikes.append(out))
+        for m in exact.layers
+        if isinstance(m, ExactUnit)
+    ]
     with torch.no_grad():
         steps, scale = exact.integer_steps(samples.transpose(0, 1) if samples.dim() == 5 else samples)
         real = exact(samples.transpose(0, 1) if samples.dim() == 5 else samples)
@@ -50,7 +54,9 @@ def test_exact_forward_equals_the_graph(case: Case) -> None:
     model = case.build()
     _, result = assert_equal_bits(model, case.samples())
     if case.norm == "lived":
-        assert all(0 < s.mean() < 1 for s in result.spikes.values()), "a layer without spikes, or full of them, tests nothing"
+        assert all(0 < s.mean() < 1 for s in result.spikes.values()), (
+            "a layer without spikes, or full of them, tests nothing"
+        )
 
 
 @pytest.mark.parametrize("case", sweep(), ids=str)
@@ -176,7 +182,11 @@ def float_twin(case: Case) -> tuple[nn.Module, nn.Module, Tensor]:
     return model, exact_model(model), case.samples(24)
 
 
-@pytest.mark.parametrize("case", [Case("vggsnn", 8), Case("resnet19", 8), Case("resnet18", 4), Case("vggsnn", None, {"reset": "soft"})], ids=str)
+@pytest.mark.parametrize(
+    "case",
+    [Case("vggsnn", 8), Case("resnet19", 8), Case("resnet18", 4), Case("vggsnn", None, {"reset": "soft"})],
+    ids=str,
+)
 def test_exact_forward_is_near_the_float_forward(case: Case) -> None:
     model, exact, samples = float_twin(case)
     with torch.no_grad():
@@ -185,7 +195,14 @@ def test_exact_forward_is_near_the_float_forward(case: Case) -> None:
 
 
 @pytest.mark.parametrize(
-    "case", [Case("vggsnn", 8), Case("resnet19", 8), Case("resnet18", 4), Case("vggsnn", 8, {"reset": "soft", "detach_reset": True})], ids=str
+    "case",
+    [
+        Case("vggsnn", 8),
+        Case("resnet19", 8),
+        Case("resnet18", 4),
+        Case("vggsnn", 8, {"reset": "soft", "detach_reset": True}),
+    ],
+    ids=str,
 )
 def test_gradients_of_the_exact_forward(case: Case) -> None:
     """Finite, at every parameter, and in the direction of the float forward's."""
@@ -205,7 +222,7 @@ def test_gradients_of_the_exact_forward(case: Case) -> None:
 
 @pytest.mark.parametrize("position", ["first", "second"])
 def test_gradient_of_batch_norm_is_that_of_the_real_membrane(position: str) -> None:
-    """One step: d loss / d gamma, beta by finite differences of the un-rounded map, at the surrogate's integer distance."""
+    """One step: d loss / d gamma, beta by finite differences of the un-rounded map, at the integer distance."""
     model = small(T=1)
     samples = images(5, (1, 6, 6))
     exact = exact_model(model)
@@ -227,8 +244,12 @@ def test_gradient_of_batch_norm_is_that_of_the_real_membrane(position: str) -> N
         u = folded.multiplier[0].view(-1, 1, 1) * sums + folded.bias.view(-1, 1, 1)
         distance = (u - folded.threshold.view(-1, 1, 1) + 0.5) * folded.delta.view(-1, 1, 1)
         weight = upstream[0] * (1 - distance.abs()).clamp_min(0)
-        real_sums = sums * (layer.edges[0].scale * synapse.layer.parametrizations["weight"][0].integers(
-            synapse.layer.parametrizations["weight"].original)[1].view(-1, 1, 1))
+        real_sums = sums * (
+            layer.edges[0].scale
+            * synapse.layer.parametrizations["weight"][0]
+            .integers(synapse.layer.parametrizations["weight"].original)[1]
+            .view(-1, 1, 1)
+        )
         assert weight.abs().max() > 0
 
         def membrane(parameter: nn.Parameter, shift: float) -> Tensor:
@@ -282,12 +303,12 @@ def test_integer_logits_of_no_samples() -> None:
 
 @pytest.mark.slow
 def test_frozen_trained_network_keeps_working_in_integers(trained_qsnn: nn.Module, digits: DataBundle) -> None:
-    """The exact forward costs little against the frozen float network it came from, and predicts what the graph does."""
+    """The exact forward costs little against the frozen float network it came from, and predicts as the graph does."""
     model = freeze_membranes(copy.deepcopy(trained_qsnn), "power-of-two")
     exact = exact_model(model)
     real, integer = evaluate(model, digits.test), evaluate(exact, digits.test)
     assert abs(real.accuracy - integer.accuracy) <= 0.02
-    graph, result = assert_equal_bits(model, torch.from_numpy(digits.test.inputs[:40]))
+    _graph, result = assert_equal_bits(model, torch.from_numpy(digits.test.inputs[:40]))
     assert (result.logits.argmax(1) == digits.test.labels[:40]).mean() > 0.7
 
 

@@ -12,7 +12,14 @@ from helpers import images
 from torch import nn
 from torch.nn.utils import parametrize
 
-from bitspike.compress import QSNN, DynamicTanhMembrane, FrozenTanhMembrane, StandardizedBinarizer, apply, freeze_membranes
+from bitspike.compress import (
+    QSNN,
+    DynamicTanhMembrane,
+    FrozenTanhMembrane,
+    StandardizedBinarizer,
+    apply,
+    freeze_membranes,
+)
 from bitspike.deploy import compile, exact_model
 from bitspike.errors import LoweringError
 from bitspike.layers import AvgPool, MaxPool
@@ -60,12 +67,23 @@ def chain(net: Small, x):
     return net.second(net.first(net.encoding(x)))
 
 
+def residual(net: Small, x, combine: Callable):
+    spikes = net.first(net.encoding(x))
+    return combine(net.second(spikes), spikes)
+
+
 REFUSED: dict[str, tuple[Change, str]] = {
     "plif": (neuron(PLIF), "'second' is a PLIF: only LIF"),
     "leak-0.3": (neuron(lambda: LIF(0.3)), "leak of 'second' is 0.3: exact leaks are"),
     "leak-0": (neuron(lambda: LIF(0.0)), "leak of 'second' is 0: exact leaks are"),
-    "dynamic-membrane": (neuron(lambda: LIF(membrane=DynamicTanhMembrane(4))), "'second' is stored by DynamicTanhMembrane.*freeze_membranes"),
-    "frozen-tanh": (neuron(lambda: LIF(membrane=FrozenTanhMembrane(4, 0.9))), "'second' is stored by FrozenTanhMembrane"),
+    "dynamic-membrane": (
+        neuron(lambda: LIF(membrane=DynamicTanhMembrane(4))),
+        "'second' is stored by DynamicTanhMembrane.*freeze_membranes",
+    ),
+    "frozen-tanh": (
+        neuron(lambda: LIF(membrane=FrozenTanhMembrane(4, 0.9))),
+        "'second' is stored by FrozenTanhMembrane",
+    ),
     "full-precision": (full_precision, "weights of 'second' are full precision; attach a quantizer"),
     "dilation": (lambda net: setattr(conv(net), "dilation", (2, 2)), "'second'.*dilated"),
     "circular": (lambda net: setattr(conv(net), "padding_mode", "circular"), "'second'.*padded"),
@@ -74,21 +92,42 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "conv-bias": (with_bias, "'second'.*bias"),
     "norm-without-affine": (norm(lambda: nn.BatchNorm2d(4, affine=False)), "'second'"),
     "norm-without-statistics": (norm(lambda: nn.BatchNorm2d(4, track_running_stats=False)), "'second'"),
-    "current-is-a-module": (lambda net: setattr(net.second, "currents", nn.ModuleList([nn.ReLU()])), "current of 'second' is a ReLU"),
-    "unknown-module": (running(lambda net, x: net.readout(net.relu(chain(net, x)))), "layer 'relu' is a ReLU.*accepted: .*SpikingUnit"),
-    "bare-convolution": (running(lambda net, x: net.readout(net.first.currents[0](net.encoding(x)))), "layer 'first.currents.0.layer'|ConvBN"),
-    "multiply": (running(lambda net, x: net.readout(chain(net, x) * net.first(net.encoding(x)))), "operation 'mul'"),
-    "scaled-add": (running(lambda net, x: net.readout(torch.add(chain(net, x), net.first(net.encoding(x)), alpha=2))), "alpha"),
+    "current-is-a-module": (
+        lambda net: setattr(net.second, "currents", nn.ModuleList([nn.ReLU()])),
+        "current of 'second' is a ReLU",
+    ),
+    "unknown-module": (
+        running(lambda net, x: net.readout(net.relu(chain(net, x)))),
+        "layer 'relu' is a ReLU.*accepted: .*SpikingUnit",
+    ),
+    "bare-convolution": (
+        running(lambda net, x: net.readout(net.first.currents[0](net.encoding(x)))),
+        "layer 'first.currents.0' is a ConvBN",
+    ),
+    "multiply": (running(lambda net, x: net.readout(residual(net, x, torch.mul))), "operation 'mul'"),
+    "scaled-add": (
+        running(lambda net, x: net.readout(residual(net, x, lambda a, b: torch.add(a, b, alpha=2)))),
+        "alpha",
+    ),
     "add-constant": (running(lambda net, x: net.readout(chain(net, x) + 1)), "add reads 1"),
-    "control-flow": (running(lambda net, x: net.readout(chain(net, x)) if x.sum() > 0 else net.readout(x)), "Small.forward cannot be traced"),
+    "control-flow": (
+        running(lambda net, x: net.readout(chain(net, x)) if x.sum() > 0 else net.readout(x)),
+        "Small.forward cannot be traced",
+    ),
     "no-readout": (running(chain), "must .*Readout|return its readout"),
     "readout-and-more": (running(lambda net, x: (net.readout(chain(net, x)), x)), "must return its readout"),
     "dictionary": (running(lambda net, x: {"logits": net.readout(chain(net, x))}), "must return its readout"),
     "no-encoding": (running(lambda net, x: net.readout(net.first(x))), "DirectEncoding|reads x|reads samples"),
     "two-encodings": (running(lambda net, x: net.readout(chain(net, x) + net.first(net.encoding(x)))), "encoding"),
     "keyword-argument": (running(lambda net, x: net.readout(spikes=chain(net, x))), "readout"),
-    "pooled-pixels": (running(lambda net, x: net.readout(net.first(net.average(net.encoding(x))))), "'average' reads the input image"),
-    "max-pooled-pixels": (running(lambda net, x: net.readout(net.first(net.maximum(net.encoding(x))))), "'maximum': max pooling is exact on spikes only"),
+    "pooled-pixels": (
+        running(lambda net, x: net.readout(net.first(net.average(net.encoding(x))))),
+        "'average' reads the input image",
+    ),
+    "max-pooled-pixels": (
+        running(lambda net, x: net.readout(net.first(net.maximum(net.encoding(x))))),
+        "'maximum': max pooling is exact on spikes only",
+    ),
     "max-after-average": (
         running(lambda net, x: net.readout(net.maximum(net.average(chain(net, x))))),
         "'maximum': max pooling is exact on spikes only",
@@ -143,7 +182,9 @@ def test_only_identities_in_a_unit() -> None:
     else:
         from bitspike.deploy import integer_logits, reference
 
-        np.testing.assert_array_equal(reference.run(artifact.graph, SAMPLES.numpy()).logits, integer_logits(net, SAMPLES))
+        np.testing.assert_array_equal(
+            reference.run(artifact.graph, SAMPLES.numpy()).logits, integer_logits(net, SAMPLES)
+        )
 
 
 def test_shortcut_onto_the_image() -> None:

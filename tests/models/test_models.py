@@ -127,9 +127,11 @@ def test_resnet19_parameter_counts() -> None:
     assert [bits[layers[0]], bits[layers[-1]]] == [8, 8] and set(list(bits.values())[1:-1]) == {1}
 
 
-@pytest.mark.parametrize("name, classes, convolutions", [("resnet19", 10, 19), ("resnet18", 1000, 20), ("vggsnn", 10, 8)])
+@pytest.mark.parametrize(
+    "name, classes, convolutions", [("resnet19", 10, 19), ("resnet18", 1000, 20), ("vggsnn", 10, 8)]
+)
 def test_published_architectures(name: str, classes: int, convolutions: int) -> None:
-    """resnet19: stem, 16 in blocks, 2 shortcuts; resnet18: stem, 16, 3 shortcuts; the rest of the depth is the classifier."""
+    """resnet19: stem, 16 in blocks, 2 shortcuts; resnet18: stem, 16, 3 shortcuts; each with one classifier."""
     with torch.device("meta"):
         model = create_model(name)
     assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == convolutions

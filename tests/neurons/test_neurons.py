@@ -194,12 +194,16 @@ def test_bad_arguments(case: str) -> None:
         neuron(**options)
 
 
-@pytest.mark.parametrize("options, message", [
-    ({"threshold": 0.0}, "threshold is 0.0, accepted: above 0"),
-    ({"threshold": -1.0}, "threshold is -1.0, accepted: above 0"),
-    ({"threshold": float("nan")}, "threshold is nan, accepted: above 0"),
-    ({"reset": "medium"}, "reset is 'medium', accepted: hard, soft"),
-], ids=["zero", "negative", "nan", "reset"])
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"threshold": 0.0}, "threshold is 0.0, accepted: above 0"),
+        ({"threshold": -1.0}, "threshold is -1.0, accepted: above 0"),
+        ({"threshold": float("nan")}, "threshold is nan, accepted: above 0"),
+        ({"reset": "medium"}, "reset is 'medium', accepted: hard, soft"),
+    ],
+    ids=["zero", "negative", "nan", "reset"],
+)
 @pytest.mark.parametrize("name", ["lif", "plif"])
 def test_bad_shared_arguments(name: str, options: dict, message: str) -> None:
     with pytest.raises(ConfigError, match=message):

@@ -37,7 +37,9 @@ def test_standardize_constant_channel_is_zero(value: float, fan_in: int) -> None
     assert w.grad.isfinite().all()
 
 
-@pytest.mark.parametrize("value, expected", [(1.0, 1.0), (1.41, 1.0), (1.42, 2.0), (0.71, 1.0), (0.70, 0.5), (0.0, 1.0)])
+@pytest.mark.parametrize(
+    "value, expected", [(1.0, 1.0), (1.41, 1.0), (1.42, 2.0), (0.71, 1.0), (0.70, 0.5), (0.0, 1.0)]
+)
 def test_scale_is_the_nearest_power_of_two(value: float, expected: float) -> None:
     scale = power_of_two_scale(torch.full((2, 3, 3), value, requires_grad=True))
     assert scale.shape == (2, 1, 1) and not scale.requires_grad
@@ -78,6 +80,8 @@ def test_card_04_slopes_at_start_and_end() -> None:
     assert slope(1, 1.0) == pytest.approx(10 / math.cosh(10) ** 2)
 
 
-@pytest.mark.parametrize("progress, k, t", [(0, 10, 0.1), (0.25, math.sqrt(10), 1 / math.sqrt(10)), (0.5, 1, 1), (1, 1, 10)])
+@pytest.mark.parametrize(
+    "progress, k, t", [(0, 10, 0.1), (0.25, math.sqrt(10), 1 / math.sqrt(10)), (0.5, 1, 1), (1, 1, 10)]
+)
 def test_error_decay_schedule(progress: float, k: float, t: float) -> None:
     assert error_decay_schedule(progress) == (pytest.approx(k), pytest.approx(t))

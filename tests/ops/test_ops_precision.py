@@ -21,7 +21,9 @@ class Doubled(nn.Module):
         return 2 * w
 
 
-@pytest.mark.parametrize("quantizer", [StandardizedBinarizer(), PlainSign(), SymmetricUniform(5)], ids=lambda q: type(q).__name__)
+@pytest.mark.parametrize(
+    "quantizer", [StandardizedBinarizer(), PlainSign(), SymmetricUniform(5)], ids=lambda q: type(q).__name__
+)
 def test_weight_quantizer_is_found_behind_the_weight(quantizer: nn.Module) -> None:
     layer = nn.Linear(4, 3)
     assert weight_quantizer(layer) is None
@@ -39,13 +41,21 @@ def test_other_parametrizations_are_not_quantizers() -> None:
 @pytest.mark.parametrize("bits", [2, 4, 16])
 @pytest.mark.parametrize(
     "make, exact",
-    [(DynamicTanhMembrane, False), (lambda b: FrozenTanhMembrane(b, 0.5), False), (lambda b: PowerOfTwoMembrane(b, -3), True)],
+    [
+        (DynamicTanhMembrane, False),
+        (lambda b: FrozenTanhMembrane(b, 0.5), False),
+        (lambda b: PowerOfTwoMembrane(b, -3), True),
+    ],
     ids=["dynamic", "frozen", "power-of-two"],
 )
 def test_membrane_quantizers_declare_themselves(make, exact: bool, bits: int) -> None:
     membrane = make(bits)
     assert isinstance(membrane, MembraneQuantizer)
-    assert (membrane.precision.bits, membrane.precision.levels, membrane.precision.has_zero) == (bits, 2**bits - 1, True)
+    assert (membrane.precision.bits, membrane.precision.levels, membrane.precision.has_zero) == (
+        bits,
+        2**bits - 1,
+        True,
+    )
     assert (membrane.log2_step is not None) == exact
 
 

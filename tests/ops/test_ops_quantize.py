@@ -67,7 +67,7 @@ def test_tanh_gradient() -> None:
 @pytest.mark.parametrize("bits", BITS)
 def test_power_of_two_is_the_integer_rule(bits: int, log2_step: int, dtype: torch.dtype) -> None:
     """step * clip((v + half) >> 3): with u in eighths of a step everything is an integer."""
-    eighths = torch.arange(-9 * 2**min(bits, 9), 9 * 2**min(bits, 9) + 1)
+    eighths = torch.arange(-9 * 2 ** min(bits, 9), 9 * 2 ** min(bits, 9) + 1)
     top = symmetric_levels(bits)
     expected = ((eighths + 4) >> 3).clamp(-top, top)
     q = quantize_power_of_two(eighths.to(dtype) / 8 * 2.0**log2_step, log2_step, bits)

@@ -10,7 +10,7 @@ import typer
 from numpy.typing import NDArray
 
 from ..errors import BitspikeError, ConfigError
-from .output import JSON_OPTION_HELP, print_json, print_table
+from .output import JSON_OPTION_HELP, note, print_json, print_table
 
 __all__ = ["register"]
 
@@ -100,6 +100,7 @@ def bench(
     batch: Annotated[int, typer.Option(help="Samples per call.")] = 1,
     threads: Annotated[int, typer.Option(help="Threads of the rivals; the engine runs one.")] = 1,
     seconds: Annotated[float, typer.Option(help="Time budget of the measurement.")] = 10.0,
+    samples: Annotated[Path | None, typer.Option(help="Real samples, as for 'infer' (default: random bytes).")] = None,
     as_json: Json = False,
 ) -> None:
     """Measure latency, peak memory and size of an artifact beside torch and ONNX Runtime running the same network."""
@@ -112,15 +113,30 @@ def bench(
     if batch < 1 or threads < 1 or not seconds > 0:
         raise ConfigError(f"--batch {batch}, --threads {threads} and --seconds {seconds} must be positive")
     network = engine.load(file)
-    shape = network.input_shape
-    samples = np.random.default_rng(0).integers(0, 256, (max(batch, 16), *shape)).astype(np.uint8)
-    rows = measure.measure_latency(
-        file.read_bytes(), samples, batch=batch, threads=threads, budget_s=seconds, rivals=tuple(rivals)
-    )
+    if samples is not None:
+        pixels = _read_samples(samples, network.input_shape)
+    else:
+        note("no --samples given: random bytes are measured, and calibrate ONNX Runtime's int8 network")
+        pixels = np.random.default_rng(0).integers(0, 256, (max(batch, 16), *network.input_shape)).astype(np.uint8)
+    rows = measure.measure_latency(file, pixels, batch=batch, threads=threads, budget_s=seconds, against=rivals)
+    peaks = {row.name: row.peak_bytes for row in measure.peak_memory(file, pixels, against=rivals)}
     if as_json:
-        print_json({"artifact": str(file), "batch": batch, "threads": threads, "rows": [r.as_dict() for r in rows]})
+        found = [row.as_dict() | {"peak_bytes": peaks.get(row.name)} for row in rows]
+        print_json({"artifact": str(file), "batch": batch, "rows": found})
         return
-    print_table(f"{file}, batch {batch}", measure.LATENCY_HEADER, [measure.latency_cells(r) for r in rows])
+    header = ("runtime", "median", "times bitspike", "file", "peak memory", "same answers")
+    cells = [
+        (
+            row.name,
+            f"{1e3 * row.median_s:.3f} ms",
+            f"{row.ratio:.1f}x",
+            f"{row.file_bytes / 1e3:.1f} kB" if row.file_bytes is not None else "",
+            f"{peaks[row.name] / 1e6:.0f} MB" if row.name in peaks else "",
+            f"{100 * row.agreement:.1f} %",
+        )
+        for row in rows
+    ]
+    print_table(f"{file}: batch {batch}, {rows[0].clock}, {rows[0].rounds} rounds", header, cells)
 
 
 def _layer(name: str, node: dict[str, Any], rate: float) -> dict[str, object]:

@@ -9,8 +9,9 @@ from .memory import MemoryRow, peak_memory
 from .operations import LayerOperations, SpikeTotals, count_operations, operations_of, spike_totals
 from .raster import RasterLayer, spike_raster
 from .report import render_report, write_report
-from .rivals import available_rivals, torch_network
+from .rivals import available_rivals
 from .size import SizeReport, SizeRow, artifact_sections, model_size
+from .torch_network import torch_network
 
 __all__ = [
     "ENERGY_MODELS",

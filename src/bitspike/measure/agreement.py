@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +27,7 @@ Outputs = tuple[NDArray[np.int32], dict[int, NDArray[np.uint8]]]
 
 SPIKE_BYTES = 1 << 24  # spikes of one batch; the torch forward needs some ten times that
 PATCH_BYTES = 1 << 27  # patches of the reference's largest convolution
+REFERENCE_OPERATIONS = 10**10
 
 
 @dataclass(frozen=True)
@@ -49,21 +51,22 @@ def agreement_table(
     samples: Samples,
     exact: nn.Module | None = None,
     *,
-    reference_samples: int | None = 256,
+    reference_samples: int | None = None,
     levels: Sequence[str] | None = None,
 ) -> list[AgreementRow]:
     """Compare the engine at every level, the numpy reference and, when given, the exact torch model (deploy.exact_model).
 
-    samples: u8 (N, C, H, W) or (N, T, C, H, W), taken in batches that fit into memory. The left side is the exact model,
-    or without it the reference. The reference is slow: it sees the first ``reference_samples`` (None: all).
+    samples: u8 (N, C, H, W) or (N, T, C, H, W), taken in batches that fit into memory. The left side is the exact
+    model, or without it the reference. The reference is slow: it sees the first ``reference_samples`` (None: as many
+    as take about half a minute, at most 256).
     """
     data = artifact if isinstance(artifact, bytes) else Path(artifact).read_bytes()
     networks = {f"engine, {level}": engine.load(data, level=level) for level in levels or engine.levels()}
     graph = next(iter(networks.values())).graph()
     runners: dict[str, Callable[[Samples], Outputs]] = {
-        name: (lambda x, network=network: _engine_outputs(network, graph, x)) for name, network in networks.items()
+        name: partial(_engine_outputs, network, graph) for name, network in networks.items()
     }
-    limit = len(samples) if reference_samples is None else min(reference_samples, len(samples))
+    limit = min(_affordable(graph) if reference_samples is None else reference_samples, len(samples))
     small = _batch(graph, PATCH_BYTES, _patch_bytes(graph))
     batch = _batch(graph, SPIKE_BYTES, _spike_bytes(graph))
 
@@ -71,7 +74,10 @@ def agreement_table(
         return _reference_outputs(graph, x, small)
 
     if exact is None:
-        return [_compare("numpy reference", name, by_reference, run, samples[:limit], batch) for name, run in runners.items()]
+        return [
+            _compare("numpy reference", name, by_reference, run, samples[:limit], batch)
+            for name, run in runners.items()
+        ]
 
     def by_torch(x: Samples) -> Outputs:
         return exact_outputs(exact, graph, x)
@@ -93,7 +99,7 @@ def exact_outputs(exact: nn.Module, graph: ir.Graph, samples: Samples) -> Output
         return hook
 
     units = [m for m in exact.modules() if isinstance(getattr(m, "fired", None), nn.Module)]
-    handles = [unit.fired.register_forward_hook(observe(str(unit.name))) for unit in units]  # type: ignore[union-attr, operator]
+    handles = [unit.fired.register_forward_hook(observe(str(unit.name))) for unit in units]  # type: ignore[union-attr]
     try:
         x = torch.from_numpy(np.ascontiguousarray(samples))
         device = next((p.device for p in exact.parameters()), x.device)
@@ -169,9 +175,19 @@ def _batch(graph: ir.Graph, limit: int, per_sample: int) -> int:
     return max(1, min(256, limit // max(per_sample, 1)))
 
 
+def _affordable(graph: ir.Graph) -> int:
+    """Samples that the reference is given by default."""
+    shapes = ir.node_shapes(graph)
+    weighted = ir.Conv | ir.Linear
+    dense = sum(n.weight.size * math.prod(shapes[i][1:]) for i, n in enumerate(graph.nodes) if isinstance(n, weighted))
+    return max(4, min(256, REFERENCE_OPERATIONS // max(dense * graph.time_steps, 1)))
+
+
 def _spike_bytes(graph: ir.Graph) -> int:
     shapes = ir.node_shapes(graph)
-    return graph.time_steps * sum(math.prod(s) for s, n in zip(shapes, graph.nodes, strict=True) if isinstance(n, ir.Lif))
+    return graph.time_steps * sum(
+        math.prod(s) for s, n in zip(shapes, graph.nodes, strict=True) if isinstance(n, ir.Lif)
+    )
 
 
 def _patch_bytes(graph: ir.Graph) -> int:

@@ -37,7 +37,8 @@ def measure_all(
     latency_budget_s: float = 10.0,
     latency_batches: Sequence[int] = (1, 16),
     operation_samples: int = 256,
-    reference_samples: int | None = 256,
+    agreement_samples: int | None = None,
+    reference_samples: int | None = None,
     shown_sample: int = 0,
     against: Sequence[str] | None = None,
 ) -> dict[str, Any]:
@@ -46,7 +47,8 @@ def measure_all(
     exact: the exact torch model (deploy.exact_model), or None to go without the trained network's size and comparison.
     samples: u8 (N, C, H, W) or (N, T, C, H, W); labels (N,). The latency budget is shared by the batch sizes, 0 leaves
     latency and memory out. Operations are counted on the first ``operation_samples``, spikes are drawn of
-    ``shown_sample``. against: see ``measure_latency``.
+    ``shown_sample``, the agreement covers the first ``agreement_samples`` (None: all; see ``agreement_table`` for the
+    reference). against: see ``measure_latency``.
     """
     data = artifact if isinstance(artifact, bytes) else Path(artifact).read_bytes()
     network = engine.load(data)
@@ -65,7 +67,8 @@ def measure_all(
         "operation_samples": min(operation_samples, len(samples)),
         "energy": [row.as_dict() for row in estimate_energy(operations)],
         "agreement": [
-            row.as_dict() for row in agreement_table(data, samples, exact, reference_samples=reference_samples)
+            row.as_dict()
+            for row in agreement_table(data, samples[:agreement_samples], exact, reference_samples=reference_samples)
         ],
         "raster": _raster(network, graph, samples, labels, shown_sample),
         "input_image": input_image(samples[shown_sample]),
@@ -84,7 +87,9 @@ def measure_all(
         result["latency"] = [row.as_dict() for row in rows]
         result["memory"] = [row.as_dict() for row in peak_memory(data, samples, against=rivals)]
         if against is None and len(rivals) < len(RIVALS):
-            result["latency_note"] = "ONNX Runtime is not installed here (pip install 'bitspike[export]'); it is left out."
+            result["latency_note"] = (
+                "ONNX Runtime is not installed here (pip install 'bitspike[export]'); it is left out."
+            )
     return result
 
 

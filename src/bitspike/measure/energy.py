@@ -18,7 +18,9 @@ from .operations import LayerOperations
 
 __all__ = ["ENERGY_MODELS", "EnergyModel", "EnergyRow", "estimate_energy"]
 
-HOROWITZ = "M. Horowitz, \"Computing's energy problem (and what we can do about it)\", ISSCC 2014, fig. 1.1.9, 45 nm, 0.9 V"
+HOROWITZ = (
+    'M. Horowitz, "Computing\'s energy problem (and what we can do about it)", ISSCC 2014, fig. 1.1.9, 45 nm, 0.9 V'
+)
 FLOAT_ADD, FLOAT_MULTIPLY = 0.9, 3.7  # 32 bit
 FLOAT_MAC = FLOAT_ADD + FLOAT_MULTIPLY
 INT8_ADD, INT32_ADD = 0.03, 0.1
@@ -111,7 +113,8 @@ ENERGY_MODELS = (
         name="bit widths and SRAM, full weight reuse, 45 nm",
         technology="45 nm CMOS, 0.9 V",
         source=f"{HOROWITZ}: as above, and 20 pJ per 64-bit access of a 32 kB cache",
-        assumption=_TRAFFIC + "Every weight is read once per time step and reused for all pixels: the lower end of traffic.",
+        assumption=_TRAFFIC
+        + "Every weight is read once per time step and reused for all pixels: the lower end of traffic.",
         integers=True,
         weight_traffic="step",
     ),
@@ -129,7 +132,13 @@ def estimate_energy(
             memory = sum(_memory(model, network, row) for row in operations) if model.weight_traffic else 0.0
             rows.append(
                 EnergyRow(
-                    model.name, model.technology, model.source, model.assumption, network, compute * 1e-12, memory * 1e-12
+                    model.name,
+                    model.technology,
+                    model.source,
+                    model.assumption,
+                    network,
+                    compute * 1e-12,
+                    memory * 1e-12,
                 )
             )
     return rows
@@ -174,5 +183,7 @@ def _memory(model: EnergyModel, network: str, row: LayerOperations) -> float:
     else:
         width = 32 if network == FP32 else 8
         bits = width * (row.single_pass if per_operation else row.weights)
-        bits += (row.reads // row.steps) * (PIXEL_BITS if row.kind == "mac" else width) + (row.writes // row.steps) * width
+        bits += (row.reads // row.steps) * (PIXEL_BITS if row.kind == "mac" else width) + (
+            row.writes // row.steps
+        ) * width
     return bits * SRAM_PER_BIT

@@ -28,6 +28,7 @@ from torch import nn
 from .. import engine
 from ..errors import ConfigError
 from . import rivals
+from .torch_network import torch_network
 
 __all__ = ["LatencyRow", "measure_latency"]
 
@@ -136,7 +137,7 @@ def _engine_case(network: engine.Network, size: int) -> _Case:
 
 
 def _torch_cases(data: bytes, model: nn.Module | None) -> list[_Case]:
-    same = rivals.torch_network(engine.load(data).graph())
+    same = torch_network(engine.load(data).graph())
     cases = [_float_case("torch fp32", "torch", None, lambda x: same(torch.from_numpy(x)).numpy())]
     if model is not None:
         trained = rivals.plain_copy(model).cpu()
@@ -145,7 +146,7 @@ def _torch_cases(data: bytes, model: nn.Module | None) -> list[_Case]:
             x = torch.from_numpy(pixels)
             return trained(x.transpose(0, 1) if x.dim() == 5 else x).mean(0).numpy()
 
-        cases.append(_float_case("torch fp32, trained model", "torch", None, mean_logits))
+        cases.append(_float_case("torch fp32, as trained", "torch", None, mean_logits))
     return cases
 
 
@@ -160,7 +161,9 @@ def _onnx_cases(data: bytes, samples: Samples, folder: Path, batch: int, threads
     ]
 
 
-def _float_case(name: str, runtime: str, size: int | None, call: Callable[[NDArray[np.float32]], NDArray[Any]]) -> _Case:
+def _float_case(
+    name: str, runtime: str, size: int | None, call: Callable[[NDArray[np.float32]], NDArray[Any]]
+) -> _Case:
     """A rival that takes float pixels; the conversion from bytes is not timed."""
 
     def prepare(batch: Samples) -> Callable[[], Any]:
@@ -202,7 +205,8 @@ def _agreement(cases: list[_Case], samples: Samples, batch: int) -> tuple[dict[s
     count = max(batch, min(len(samples), AGREEMENT_SAMPLES) // batch * batch)
     rows = np.resize(samples[:count], (count, *samples.shape[1:]))
     classes = {
-        c.name: np.concatenate([c.logits(rows[i : i + batch]).argmax(-1) for i in range(0, count, batch)]) for c in cases
+        c.name: np.concatenate([c.logits(rows[i : i + batch]).argmax(-1) for i in range(0, count, batch)])
+        for c in cases
     }
     expected = classes[[c.name for c in cases if c.runtime == "bitspike"][-1]]
     return {name: float((found == expected).mean()) for name, found in classes.items()}, count

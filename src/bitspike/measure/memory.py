@@ -26,6 +26,7 @@ from . import rivals
 __all__ = ["MemoryRow", "peak_memory"]
 
 RUNS = 3
+CALIBRATION_SAMPLES = 16
 TIMEOUT_S = 300
 
 
@@ -41,41 +42,59 @@ class MemoryRow:
         return dataclasses.asdict(self)
 
 
-# A process that replaces its program keeps the larger peak of the one before in getrusage, so Linux's own counter for
-# the present program comes first.
-_PEAK = """
+_FRAME = """
 import resource, sys
+import numpy as np
+
 def peak():
+    # A process that replaced another program inherits its peak in getrusage, so Linux's own counter comes first.
     try:
         with open("/proc/self/status") as status:
             return next(int(line.split()[1]) * 1024 for line in status if line.startswith("VmHWM"))
     except (OSError, StopIteration):
         used = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         return used if sys.platform == "darwin" else used * 1024
-"""
-_LOAD = "import numpy as np; x = np.load(sys.argv[1])\n"
-_REPORT = f"\nfor _ in range({RUNS}): run()\nprint(peak())"
 
-_PROGRAMS = {
-    "Python and numpy alone": _PEAK + _LOAD + "run = lambda: None" + _REPORT,
-    "bitspike": _PEAK
-    + _LOAD
-    + "from bitspike import engine\nnet = engine.load(sys.argv[2])\nrun = lambda: net.run(x)\n"
-    + "assert 'torch' not in sys.modules"
-    + _REPORT,
-    "torch": _PEAK
-    + _LOAD
-    + "import torch\ntorch.set_num_threads(1)\nfrom bitspike import engine\nfrom bitspike.measure.rivals import torch_network\n"
-    + "net = torch_network(engine.load(sys.argv[2]).graph())\npixels = torch.from_numpy(x.astype(np.float32))\n"
-    + "def run():\n    with torch.inference_mode(): net(pixels)"
-    + _REPORT,
-    "ort": _PEAK
-    + _LOAD
-    + "import onnxruntime\noptions = onnxruntime.SessionOptions()\noptions.intra_op_num_threads = 1\n"
-    + "net = onnxruntime.InferenceSession(sys.argv[2], options, providers=['CPUExecutionProvider'])\n"
-    + "pixels = x.astype(np.float32)\nrun = lambda: net.run(None, {'pixels': pixels})"
-    + _REPORT,
-}
+x, file, runs = np.load(sys.argv[1]), sys.argv[2], int(sys.argv[3])
+{load}
+for _ in range(runs):
+    run()
+print(peak())
+"""
+
+_ENGINE = """
+from bitspike import engine
+net = engine.load(file)
+def run():
+    net.run(x)
+assert "torch" not in sys.modules
+"""
+
+_TORCH = """
+import torch
+from bitspike import engine
+from bitspike.measure.torch_network import torch_network
+torch.set_num_threads(1)
+net, pixels = torch_network(engine.load(file).graph()), torch.from_numpy(x.astype(np.float32))
+def run():
+    with torch.inference_mode():
+        net(pixels)
+"""
+
+_ONNX = """
+import onnxruntime
+options = onnxruntime.SessionOptions()
+options.intra_op_num_threads = 1
+net = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
+pixels = x.astype(np.float32)
+def run():
+    net.run(None, {"pixels": pixels})
+"""
+
+_NOTHING = """
+def run():
+    pass
+"""
 
 
 def peak_memory(
@@ -99,20 +118,20 @@ def peak_memory(
         x, file = folder / "samples.npy", folder / "network.bspk"
         np.save(x, np.resize(samples[:batch], (batch, *samples.shape[1:])))
         file.write_bytes(data)
-        runs = [("Python and numpy alone", "Python and numpy alone", file), ("bitspike", "bitspike", file)]
+        runs = [("Python and numpy alone", _NOTHING, file), ("bitspike", _ENGINE, file)]
         if "ort" in chosen:
             exact, quantized = folder / "fp32.onnx", folder / "int8.onnx"
             rivals.onnx_float(engine.load(data).graph(), exact, batch)
-            rivals.onnx_int8(str(exact), quantized, samples[: max(batch, 16)], batch)
-            runs += [("ONNX Runtime int8", "ort", quantized), ("ONNX Runtime fp32", "ort", exact)]
+            rivals.onnx_int8(str(exact), quantized, samples[: max(batch, CALIBRATION_SAMPLES)], batch)
+            runs += [("ONNX Runtime int8", _ONNX, quantized), ("ONNX Runtime fp32", _ONNX, exact)]
         if "torch" in chosen:
-            runs.append(("torch fp32", "torch", file))
-        return [MemoryRow(label, batch, _child_peak(_PROGRAMS[program], x, path)) for label, program, path in runs]
+            runs.append(("torch fp32", _TORCH, file))
+        return [MemoryRow(label, batch, _child_peak(load, x, path)) for label, load, path in runs]
 
 
-def _child_peak(program: str, samples: Path, file: Path) -> int:
+def _child_peak(load: str, samples: Path, file: Path) -> int:
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(p for p in sys.path if p), "OMP_NUM_THREADS": "1"}
-    command = [sys.executable, "-c", program, str(samples), str(file)]
+    command = [sys.executable, "-c", _FRAME.replace("{load}", load), str(samples), str(file), str(RUNS)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False)
     if done.returncode:
         last = (done.stderr.strip().splitlines() or ["no message"])[-1]

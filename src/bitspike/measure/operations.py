@@ -96,7 +96,7 @@ def operations_of(graph: ir.Graph, parts: Iterable[SpikeTotals]) -> list[LayerOp
     samples = sum(p.samples for p in parts)
     if not samples:
         raise ValueError("operations are counted from at least one sample")
-    means = {i: sum(p.edges[i] for p in parts) / samples for i in parts[0].edges}
+    means = {i: np.sum([p.edges[i] for p in parts], 0) / samples for i in parts[0].edges}
     shapes = ir.node_shapes(graph)
     rows = []
     for index, node in enumerate(graph.nodes):
@@ -163,7 +163,9 @@ def _synapse(
     )
 
 
-def _shortcuts(graph: ir.Graph, name: str, node: ir.Lif, means: Mapping[int, NDArray[np.float64]]) -> list[LayerOperations]:
+def _shortcuts(
+    graph: ir.Graph, name: str, node: ir.Lif, means: Mapping[int, NDArray[np.float64]]
+) -> list[LayerOperations]:
     """Sources of a Lif that are spikes themselves: one accumulate per spike."""
     rows = []
     for source in node.sources:
@@ -172,7 +174,19 @@ def _shortcuts(graph: ir.Graph, name: str, node: ir.Lif, means: Mapping[int, NDA
         sites, spikes = means[source].size * graph.time_steps, float(means[source].sum())
         rows.append(
             LayerOperations(
-                f"{name} shortcut", "shortcut", sites, spikes, 0, 0, spikes / sites, 32, 1, 0, graph.time_steps, sites, 0
+                f"{name} shortcut",
+                "shortcut",
+                sites,
+                spikes,
+                0,
+                0,
+                spikes / sites,
+                32,
+                1,
+                0,
+                graph.time_steps,
+                sites,
+                0,
             )
         )
     return rows

@@ -50,7 +50,15 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel
             colour = colours.setdefault(base, PALETTE[len(colours) % len(PALETTE)])
             training = name != base
             marker = "o" if len(x) == 1 else None
-            axes.plot(x, y, color=colour, linewidth=1 if training else 2, linestyle="--" if training else "-", label=name, marker=marker)
+            axes.plot(
+                x,
+                y,
+                color=colour,
+                linewidth=1 if training else 2,
+                linestyle="--" if training else "-",
+                label=name,
+                marker=marker,
+            )
         axes.set_xlabel(xlabel)
         axes.set_ylabel(ylabel)
         axes.xaxis.get_major_locator().set_params(integer=True)
@@ -58,7 +66,16 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel
         return _svg(figure, label)
 
 
-def bars(names: Sequence[str], values: Sequence[float], texts: Sequence[str], xlabel: str, label: str, *, log: bool = False, groups: Sequence[int] | None = None) -> str:
+def bars(
+    names: Sequence[str],
+    values: Sequence[float],
+    texts: Sequence[str],
+    xlabel: str,
+    label: str,
+    *,
+    log: bool = False,
+    groups: Sequence[int] | None = None,
+) -> str:
     """Horizontal bars, the first on top; ``texts`` stand beside them, ``groups`` choose colours."""
     with _style(label):
         figure, axes = _figure(0.75 + 0.34 * len(names))
@@ -78,12 +95,22 @@ def bars(names: Sequence[str], values: Sequence[float], texts: Sequence[str], xl
         return _svg(figure, label)
 
 
-def bar_pairs(names: Sequence[str], left: Sequence[float], right: Sequence[float], legend: tuple[str, str], xlabel: str, label: str) -> str:
+def bar_pairs(
+    names: Sequence[str],
+    left: Sequence[float],
+    right: Sequence[float],
+    legend: tuple[str, str],
+    xlabel: str,
+    label: str,
+) -> str:
     """Two horizontal bars per name on a logarithmic axis."""
     with _style(label):
         figure, axes = _figure(1.15 + 0.42 * len(names))
         places = np.arange(len(names))
-        for offset, values, text, colour in ((-0.19, left, legend[0], PALETTE[5]), (0.19, right, legend[1], PALETTE[0])):
+        for offset, values, text, colour in (
+            (-0.19, left, legend[0], PALETTE[5]),
+            (0.19, right, legend[1], PALETTE[0]),
+        ):
             axes.barh(places + offset, np.maximum(values, 1), 0.36, color=colour, label=text)
         _name_rows(axes, names)
         axes.set_xscale("log")
@@ -104,7 +131,7 @@ def raster(layers: Sequence[Mapping[str, Any]], time_steps: int, label: str, col
         for axes, layer in zip(grid.flat, layers, strict=False):
             x = [t + 1 for t, fired in enumerate(layer["spikes"]) for _ in fired]
             y = [n for fired in layer["spikes"] for n in fired]
-            axes.scatter(x, y, s=5, marker="s", color=PALETTE[0], linewidths=0)
+            axes.hlines(y, np.subtract(x, 0.4), np.add(x, 0.4), color=PALETTE[0], linewidth=1.6)
             axes.set_xlim(0.4, time_steps + 0.6)
             axes.set_ylim(-1, tallest)
             axes.set_xticks(sorted({1, time_steps}))
@@ -125,7 +152,7 @@ def image_data_uri(rows: Sequence[Any]) -> str:
     if pixels.ndim == 2:
         pixels = np.repeat(pixels[..., None], 3, -1)
     body = io.BytesIO()
-    imsave(body, pixels, format="png", metadata={"Software": None})
+    imsave(body, pixels, format="png", metadata={"Software": ""})
     return "data:image/png;base64," + base64.b64encode(body.getvalue()).decode()
 
 

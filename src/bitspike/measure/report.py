@@ -81,7 +81,9 @@ def headline(result: Mapping[str, Any]) -> str:
     if compared is not None:
         differing, total = compared
         equal = f"equals the trained network in all {units.whole(total)} spikes and logits that were compared"
-        parts.append(equal if not differing else f"differs in {units.whole(differing)} of {units.whole(total)} spikes and logits")
+        parts.append(
+            equal if not differing else f"differs in {units.whole(differing)} of {units.whole(total)} spikes and logits"
+        )
     if not parts:
         return ""
     subject = f"The artifact of {units.size(size)}" if size is not None else "The network"
@@ -100,7 +102,7 @@ def key_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     if compared is not None:
         facts.append((f"{units.whole(compared[0])} bits", f"differ, of {units.count(compared[1])} spikes and logits"))
     if latency is not None:
-        facts.append((f"{latency['median_s'] * 1e3:.3g} ms", "per inference, one CPU thread"))
+        facts.append((units.seconds(latency["median_s"]), "per inference, one CPU thread"))
     return facts
 
 
@@ -129,7 +131,7 @@ def _compared(result: Mapping[str, Any]) -> tuple[int, int] | None:
 
 
 def _figures(result: Mapping[str, Any]) -> dict[str, str]:
-    figures = {}
+    figures: dict[str, str] = {}
     history = {stage: rows for stage, rows in (result.get("history") or {}).items() if rows}
     if history:
         figures |= _curves(history)
@@ -191,7 +193,9 @@ def _energy_models(result: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Rows grouped by model, in order."""
     models: dict[str, dict[str, Any]] = {}
     for row in result.get("energy", []):
-        entry = models.setdefault(row["model"], {k: row[k] for k in ("model", "technology", "source", "assumption")} | {"rows": []})
+        entry = models.setdefault(
+            row["model"], {k: row[k] for k in ("model", "technology", "source", "assumption")} | {"rows": []}
+        )
         entry["rows"].append(row)
     return list(models.values())
 

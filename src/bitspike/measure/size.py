@@ -47,7 +47,13 @@ class SizeRow:
         return self.parameters * self.bits / 8
 
     def as_dict(self) -> dict[str, Any]:
-        return {"name": self.name, "kind": self.kind, "parameters": self.parameters, "bits": self.bits, "bytes": self.bytes}
+        return {
+            "name": self.name,
+            "kind": self.kind,
+            "parameters": self.parameters,
+            "bits": self.bits,
+            "bytes": self.bytes,
+        }
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,12 @@ import math
 
 __all__ = ["count", "joules", "percent", "seconds", "size", "times", "whole"]
 
+SPACE = "\u00a0"  # keeps a number and its unit on one line
+
 
 def size(value: float) -> str:
     """Bytes, in powers of 1000: "842 B", "12.4 kB", "1.62 MB"."""
-    return f"{value:.0f} B" if value < 1000 else _scaled(value, "B", ((1e9, "G"), (1e6, "M"), (1e3, "k")))
+    return f"{value:.0f}{SPACE}B" if value < 1000 else _scaled(value, "B", ((1e9, "G"), (1e6, "M"), (1e3, "k")))
 
 
 def seconds(value: float) -> str:
@@ -29,7 +31,7 @@ def count(value: float) -> str:
 
 def percent(value: float, digits: int = 2) -> str:
     """A share in 0..1: "97.22 %"."""
-    return f"{100 * value:.{digits}f} %"
+    return f"{100 * value:.{digits}f}{SPACE}%"
 
 
 def times(value: float) -> str:
@@ -44,10 +46,10 @@ def whole(value: float) -> str:
 
 def _scaled(value: float, unit: str, steps: tuple[tuple[float, str], ...]) -> str:
     if value == 0:
-        return f"0 {unit}".rstrip()
+        return f"0{SPACE}{unit}".rstrip()
     for factor, prefix in steps:
         if abs(value) >= 0.9995 * factor or factor == steps[-1][0]:
-            return f"{_three(value / factor)} {prefix}{unit}".rstrip()
+            return f"{_three(value / factor)}{SPACE}{prefix}{unit}".rstrip()
     raise AssertionError("the last step always applies")
 
 

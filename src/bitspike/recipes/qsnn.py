@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import json
 import os
+import sys
 import time
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +31,7 @@ from .run import RunDirectory
 
 __all__ = ["DataChoice", "QSNNConfig", "Regulation", "build_model", "load_data", "restore", "run"]
 
+REFERENCE_SAMPLES = 1000  # the numpy reference is slow; torch and every engine level see the whole test set
 EXACT_SEED_OFFSET = 1000  # the fine-tuning stage sees other batches than the training stage
 
 
@@ -129,7 +133,12 @@ def run(
     accuracy["exact"] = learn.evaluate(exact, test).accuracy
     accuracy["engine"] = float((network.run(test.inputs).argmax(-1) == test.labels).mean())
     figures = measure.measure_all(
-        folder.artifact.read_bytes(), exact, test.inputs, test.labels, latency_budget_s=latency_budget_s
+        folder.artifact,
+        exact,
+        test.inputs,
+        test.labels,
+        latency_budget_s=latency_budget_s,
+        reference_samples=REFERENCE_SAMPLES,
     )
     validation = {name: records[-1].get("validation_accuracy") for name, records in history.items() if records}
     result = {
@@ -146,6 +155,9 @@ def run(
         "seconds": time.perf_counter() - began,
         "history": history,
         "classes": list(bundle.spec.classes),
+        "config": json.loads(json.dumps(dataclasses.asdict(config))),
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
     } | figures
     folder.write_result(result)
     measure.write_report(result, folder.report)

@@ -1,0 +1,118 @@
+// Currents of Conv and Linear nodes, one tile of output pixels at a time.
+#include <algorithm>
+#include <cstring>
+
+#include "runner.hpp"
+
+namespace bitspike {
+namespace {
+
+// Copies whole 8-byte words, so up to 7 bytes more than asked for: both sides have slack, and callers write
+// what follows afterwards.
+inline void copy_fast(std::uint8_t* to, const std::uint8_t* from, std::size_t size) {
+  for (std::size_t i = 0; i < size; i += 8) std::memcpy(to + i, from + i, 8);
+}
+
+}  // namespace
+
+// Currents [pixel][frame][lanes] of a tile of output pixels.
+void Runner::current(const Projection& p, std::size_t first, std::size_t pixels, std::int32_t* out, std::size_t lanes) {
+  const std::size_t frames = edge(p.source).frames, row_count = pixels * frames;
+  auto* rows = at<std::uint32_t>(net_.scratch_.rows);
+  for (std::size_t i = 0; i < pixels; ++i) {
+    gather(p, first + i, reinterpret_cast<std::uint8_t*>(rows + i * frames * p.row_words));
+  }
+  if (p.groups > 1) {
+    grouped(p, row_count, out, lanes);
+    return;
+  }
+  auto* ones = at<std::int32_t>(net_.scratch_.ones);
+  if (p.one_bit) kernels_.count_ones(rows, row_count, p.words, ones);
+  DotTask task{p.group_weights(0), p.planes, rows, row_count, p.words, ones, out, lanes};
+  const auto dot = p.path == Projection::Path::Bits ? kernels_.dot_bits : kernels_.dot_values;
+  for (std::size_t block = 0; block < p.blocks; ++block) {
+    dot(task);
+    task.weights += p.block_words();
+    task.out += kLanes;
+  }
+}
+
+// One row per frame: what an output pixel sees, [tap][pixel bytes], zero where the window leaves the source.
+void Runner::gather(const Projection& p, std::size_t out_pixel, std::uint8_t* rows) const {
+  const Edge& e = edge(p.source);
+  const auto height = static_cast<std::int64_t>(e.height), width = static_cast<std::int64_t>(e.width);
+  const auto kernel_height = static_cast<std::int64_t>(p.kernel_height);
+  const auto kernel_width = static_cast<std::int64_t>(p.kernel_width);
+  const auto padding = static_cast<std::int64_t>(p.padding);
+  const std::int64_t top = static_cast<std::int64_t>(out_pixel / p.out_width * p.stride) - padding;
+  const std::int64_t left = static_cast<std::int64_t>(out_pixel % p.out_width * p.stride) - padding;
+  // The part of the window that lies on the source.
+  const std::int64_t first_line = std::max<std::int64_t>(0, -top), end_line = std::min(kernel_height, height - top);
+  const std::int64_t first_tap = std::max<std::int64_t>(0, -left), end_tap = std::min(kernel_width, width - left);
+  const bool inside = end_line - first_line == kernel_height && end_tap - first_tap == kernel_width;
+
+  const std::size_t line = p.kernel_width * e.pixel_bytes, pitch = e.width * e.pixel_bytes;
+  const auto lines = static_cast<std::size_t>(end_line - first_line);
+  const std::size_t bytes = static_cast<std::size_t>(end_tap - first_tap) * e.pixel_bytes;
+  const std::size_t to =
+      static_cast<std::size_t>(first_line) * line + static_cast<std::size_t>(first_tap) * e.pixel_bytes;
+  const std::uint8_t* from = pixel(e, 0, static_cast<std::size_t>((top + first_line) * width + left + first_tap));
+  for (std::size_t frame = 0; frame < e.frames; ++frame, rows += p.row_words * 4, from += e.step_bytes()) {
+    if (inside && line == pitch) {
+      copy_fast(rows, from, p.row_bytes);
+    } else if (inside) {
+      for (std::size_t y = 0; y < lines; ++y) copy_fast(rows + y * line, from + y * pitch, line);
+    } else {
+      std::memset(rows, 0, p.row_bytes);
+      for (std::size_t y = 0; y < lines; ++y) std::memcpy(rows + to + y * line, from + y * pitch, bytes);
+    }
+    std::memset(rows + p.row_bytes, 0, p.row_words * 4 - p.row_bytes);
+  }
+}
+
+// Grouped convolutions work on 16-bit values, spikes included.
+void Runner::grouped(const Projection& p, std::size_t row_count, std::int32_t* out, std::size_t lanes) {
+  const Edge& e = edge(p.source);
+  const std::size_t taps = p.taps(), stride = e.lanes();
+  auto* group_rows = at<std::uint32_t>(net_.scratch_.group_rows);
+  auto* group_out = at<std::int32_t>(net_.scratch_.group_out);
+  const auto values_of = [&](std::size_t r) -> const std::int16_t* {
+    const auto* row = at<std::uint8_t>(net_.scratch_.rows) + r * p.row_words * 4;
+    if (!e.bits) return reinterpret_cast<const std::int16_t*>(row);
+    auto* expanded = at<std::int16_t>(net_.scratch_.expanded);
+    for (std::size_t i = 0; i < p.row_bytes; ++i) {
+      for (std::size_t bit = 0; bit < 8; ++bit) expanded[8 * i + bit] = static_cast<std::int16_t>((row[i] >> bit) & 1);
+    }
+    return expanded;
+  };
+  if (p.path == Projection::Path::Depthwise) {
+    const auto* weights = reinterpret_cast<const std::int16_t*>(p.weights.data());
+    for (std::size_t r = 0; r < row_count; ++r) {
+      kernels_.depthwise(weights, values_of(r), taps, stride, lanes, out + r * lanes);
+    }
+    return;
+  }
+  const std::size_t slice = p.group_inputs * sizeof(std::int16_t), group_lanes = p.blocks * kLanes;
+  for (std::size_t group = 0; group < p.groups; ++group) {
+    for (std::size_t r = 0; r < row_count; ++r) {
+      const std::int16_t* values = values_of(r) + group * p.group_inputs;
+      auto* to = reinterpret_cast<std::int16_t*>(group_rows + r * p.words);
+      to[2 * p.words - 1] = 0;
+      for (std::size_t tap = 0; tap < taps; ++tap) {
+        std::memcpy(to + tap * p.group_inputs, values + tap * stride, slice);
+      }
+    }
+    DotTask task{p.group_weights(group), 1, group_rows, row_count, p.words, nullptr, group_out, group_lanes};
+    for (std::size_t block = 0; block < p.blocks; ++block) {
+      kernels_.dot_values(task);
+      task.weights += p.block_words();
+      task.out += kLanes;
+    }
+    for (std::size_t r = 0; r < row_count; ++r) {
+      std::memcpy(out + r * lanes + group * p.group_outputs, group_out + r * group_lanes,
+                  p.group_outputs * sizeof *out);
+    }
+  }
+}
+
+}  // namespace bitspike
