@@ -123,8 +123,8 @@ def bar_pairs(
 def raster(layers: Sequence[Mapping[str, Any]], time_steps: int, label: str, columns: int = 6) -> str:
     """One panel per layer: time step to the right, shown neurons upwards, a mark per spike."""
     with _style(label):
-        columns = min(columns, len(layers))
         rows = -(-len(layers) // columns)
+        columns = -(-len(layers) // rows)  # rows of nearly equal length
         tallest = max(layer["shown"] for layer in layers)
         figure, _ = _figure(rows * 2.5 + 0.35, axes=False)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)

@@ -80,7 +80,7 @@ def headline(result: Mapping[str, Any]) -> str:
         parts.append(f"takes {units.seconds(latency['median_s'])} per inference on one CPU thread")
     if compared is not None:
         differing, total = compared
-        equal = f"equals the trained network in all {units.whole(total)} spikes and logits that were compared"
+        equal = f"equals {_measured_against(result)} in all {units.whole(total)} spikes and logits that were compared"
         parts.append(
             equal if not differing else f"differs in {units.whole(differing)} of {units.whole(total)} spikes and logits"
         )
@@ -128,6 +128,11 @@ def _compared(result: Mapping[str, Any]) -> tuple[int, int] | None:
         return None
     differing = sum(row["differing_spikes"] + row["differing_logits"] for row in rows)
     return differing, sum(row["spikes"] + row["logits"] for row in rows)
+
+
+def _measured_against(result: Mapping[str, Any]) -> str:
+    trained = any(row["left"].startswith("torch") for row in result["agreement"])
+    return "the trained network" if trained else "the numpy reference"
 
 
 def _figures(result: Mapping[str, Any]) -> dict[str, str]:

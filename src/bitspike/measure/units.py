@@ -15,7 +15,7 @@ def size(value: float) -> str:
 
 
 def seconds(value: float) -> str:
-    """A duration: "11.2 µs", "0.450 ms" is "450 µs", "2.10 s"."""
+    """A duration: "11.2 µs", "1.23 ms", "2.10 s"."""
     return _scaled(value, "s", ((1.0, ""), (1e-3, "m"), (1e-6, "µ"), (1e-9, "n")))
 
 
