@@ -55,6 +55,10 @@ def apply(model: nn.Module, config: CompressionConfig) -> nn.Module:
 
 def config_to_json(config: CompressionConfig) -> str:
     """{"type": ..., "version": ..., fields}; read back by :func:`config_from_json`."""
+    if type(config) not in _HANDLERS:
+        raise ConfigError(
+            f"{type(config).__name__} is not a registered configuration, accepted: {', '.join(list_configs())}"
+        )
     _, version = _TYPES[type(config).__name__]
     return json.dumps({"type": type(config).__name__, "version": version} | dataclasses.asdict(config), sort_keys=True)
 
@@ -68,10 +72,10 @@ def config_from_json(text: str) -> CompressionConfig:
     if not isinstance(data, dict):
         raise ConfigError(f"the configuration is a JSON {type(data).__name__}, accepted: an object")
     name, version = data.pop("type", None), data.pop("version", None)
-    if name not in _TYPES:
+    if not isinstance(name, str) or name not in _TYPES:
         raise ConfigError(f"configuration type {name!r} is unknown, accepted: {', '.join(list_configs())}")
     config_type, current = _TYPES[name]
-    if version != current:
+    if type(version) is not int or version != current:
         raise ConfigError(f"{name} version {version!r} is unknown, accepted: {current}")
     config: CompressionConfig = build(config_type, data, name)
     return config

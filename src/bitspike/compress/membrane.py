@@ -15,6 +15,7 @@ from ..ops import Precision, all_maximum, quantize_power_of_two, quantize_tanh, 
 __all__ = ["DynamicTanhMembrane", "FrozenTanhMembrane", "PowerOfTwoMembrane", "freeze_membranes"]
 
 MOMENTUM = 0.1
+SMALLEST_RANGE = 2.0**-10  # for layers that never held a charge
 
 
 def _precision(bits: int, granularity: str) -> Precision:
@@ -42,7 +43,7 @@ class DynamicTanhMembrane(nn.Module):
     def forward(self, membrane: Tensor) -> Tensor:
         peak = membrane.detach().abs().amax() if membrane.numel() else membrane.new_zeros(())
         alpha = all_maximum(torch.tanh(peak))
-        if self.training:
+        if self.training and membrane.numel():
             with torch.no_grad():
                 self.running_alpha.lerp_(alpha.to(self.running_alpha.dtype), MOMENTUM)
         return quantize_tanh(membrane, alpha, self.bits)
@@ -98,7 +99,9 @@ def freeze_membranes(model: nn.Module, rule: str = "power-of-two") -> nn.Module:
     rule: "power-of-two" (deployable; range nearest to the running alpha) or "tanh" (same curve, alpha frozen).
     """
     rules = {
-        "power-of-two": lambda dynamic: PowerOfTwoMembrane.covering(dynamic.bits, dynamic.running_alpha.item()),
+        "power-of-two": lambda dynamic: PowerOfTwoMembrane.covering(
+            dynamic.bits, max(dynamic.running_alpha.item(), SMALLEST_RANGE)
+        ),
         "tanh": lambda dynamic: FrozenTanhMembrane(dynamic.bits, dynamic.running_alpha.item()),
     }
     if rule not in rules:

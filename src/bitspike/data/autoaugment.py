@@ -76,9 +76,7 @@ _OPERATIONS: dict[str, _Operation] = {
     "posterize": _Operation(_point("posterize", lambda bits: (round(bits),)), 8, 4),
     "rotate": _Operation(lambda image, v, fill: image.rotate(v, fillcolor=fill), 0, 30, signed=True),
     "sharpness": _Operation(_enhancer("Sharpness"), 0, 0.9, signed=True),
-    "shear-y": _Operation(
-        lambda image, v, fill: _affine(image, (1, 0, 0, v, 1, 0), fill), 0, 0.3, signed=True
-    ),
+    "shear-y": _Operation(lambda image, v, fill: _affine(image, (1, 0, 0, v, 1, 0), fill), 0, 0.3, signed=True),
     "solarize": _Operation(_point("solarize", lambda threshold: (round(threshold),)), 256, 0),
     "translate-x": _Operation(
         lambda image, v, fill: _affine(image, (1, 0, v * image.width, 0, 1, 0), fill), 0, _REACH, signed=True

@@ -46,9 +46,7 @@ def epoch_batches(
     world = require_int("world_size", world_size, 1)
     rank = require_int("rank", rank, 0, world - 1)
     if batch_size % world:
-        raise DataError(
-            f"batch_size {batch_size} does not divide among {world} processes; accepted: multiples"
-        )
+        raise DataError(f"batch_size {batch_size} does not divide among {world} processes; accepted: multiples")
     order = permutation(seed, "epoch-order", epoch, len(split)) if shuffle else np.arange(len(split))
     change = augment.for_epoch(epoch, len(split)) if augment is not None else None
 

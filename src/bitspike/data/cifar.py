@@ -47,9 +47,7 @@ class _Files(NamedTuple):
         return self.archive is not None and (folder / self.archive).is_file()
 
 
-_CIFAR10 = _Files(
-    tuple(f"data_batch_{i}" for i in range(1, 6)), ("test_batch",), "labels", "cifar-10-python.tar.gz"
-)
+_CIFAR10 = _Files(tuple(f"data_batch_{i}" for i in range(1, 6)), ("test_batch",), "labels", "cifar-10-python.tar.gz")
 _CIFAR100 = _Files(("train",), ("test",), "fine_labels", "cifar-100-python.tar.gz")
 _CIFAR100_SUBSET = _Files(("train_subset",), ("test_subset",), "fine_labels")
 _URL = "https://www.cs.toronto.edu/~kriz/"

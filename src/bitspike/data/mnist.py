@@ -47,9 +47,7 @@ def _read_part(folder: Path, images_stem: str, labels_stem: str) -> Split:
     image_path, label_path = require_packed(folder, images_stem), require_packed(folder, labels_stem)
     images, labels = read_idx(image_path), read_idx(label_path)
     if images.dtype != np.uint8 or images.shape[1:] != (_SIDE, _SIDE):
-        raise DataError(
-            f"{image_path}: holds {images.dtype} {images.shape}; accepted: uint8 (N, {_SIDE}, {_SIDE})"
-        )
+        raise DataError(f"{image_path}: holds {images.dtype} {images.shape}; accepted: uint8 (N, {_SIDE}, {_SIDE})")
     if labels.dtype != np.uint8 or labels.ndim != 1:
         raise DataError(f"{label_path}: holds {labels.dtype} {labels.shape}; accepted: uint8 (N,)")
     if len(labels) != len(images):
@@ -59,9 +57,7 @@ def _read_part(folder: Path, images_stem: str, labels_stem: str) -> Split:
     return Split(images[:, None], labels.astype(np.int64))
 
 
-def _load(
-    spec: DataSpec, root: Path | None, folders: tuple[str, ...], url: str, md5: tuple[str, ...]
-) -> Loaded:
+def _load(spec: DataSpec, root: Path | None, folders: tuple[str, ...], url: str, md5: tuple[str, ...]) -> Loaded:
     files = [f"{stem}.gz" for stem in _ALL_STEMS]
     remotes = {file: Remote(url + file, checksum) for file, checksum in zip(files, md5, strict=True)}
     folder = locate(

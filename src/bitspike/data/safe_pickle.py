@@ -124,9 +124,7 @@ def load_pickle(data: bytes, source: str) -> dict[str, Any]:
     try:
         content = _Unpickler(io.BytesIO(data), encoding="bytes").load()
     except Exception as error:  # a damaged pickle can raise nearly anything, MemoryError included
-        raise DataError(
-            f"{source}: not a readable data pickle: {str(error) or type(error).__name__}"
-        ) from error
+        raise DataError(f"{source}: not a readable data pickle: {str(error) or type(error).__name__}") from error
     if not isinstance(content, dict):
         raise DataError(f"{source}: holds a {type(content).__name__}, not a dictionary")
     names = [key.decode("latin1") if isinstance(key, bytes) else str(key) for key in content]

@@ -45,15 +45,11 @@ class DataSpec:
 
     def __post_init__(self) -> None:
         if len(self.shape) != 3 or min(self.shape) < 1:
-            raise DataError(
-                f"{self.name}: shape {self.shape}; accepted: (channels, height, width), each >= 1"
-            )
+            raise DataError(f"{self.name}: shape {self.shape}; accepted: (channels, height, width), each >= 1")
         if len(set(self.classes)) != len(self.classes) or not self.classes:
             raise DataError(f"{self.name}: classes must be at least one and distinct, not {self.classes}")
         if len(self.zero_point) != self.shape[0] or not all(0 <= z <= 255 for z in self.zero_point):
-            raise DataError(
-                f"{self.name}: zero_point {self.zero_point} must hold {self.shape[0]} values from 0 to 255"
-            )
+            raise DataError(f"{self.name}: zero_point {self.zero_point} must hold {self.shape[0]} values from 0 to 255")
         if not (math.isfinite(self.scale) and self.scale > 0):
             raise DataError(f"{self.name}: scale {self.scale} must be positive and finite")
         if self.time_steps is not None and self.time_steps < 1:
@@ -83,8 +79,7 @@ class Split:
     def __post_init__(self) -> None:
         if self.inputs.dtype != np.uint8 or self.inputs.ndim not in (4, 5):
             raise DataError(
-                f"inputs are {self.inputs.dtype} {self.inputs.shape}; "
-                "accepted: uint8 (N, C, H, W) or (N, T, C, H, W)"
+                f"inputs are {self.inputs.dtype} {self.inputs.shape}; accepted: uint8 (N, C, H, W) or (N, T, C, H, W)"
             )
         if self.labels.dtype != np.int64 or self.labels.shape != self.inputs.shape[:1]:
             raise DataError(
@@ -122,6 +117,5 @@ class DataBundle:
                 )
             if len(split) and split.labels.max() >= self.spec.num_classes:
                 raise DataError(
-                    f"{self.spec.name}: {role} label {split.labels.max()}; "
-                    f"accepted: 0 to {self.spec.num_classes - 1}"
+                    f"{self.spec.name}: {role} label {split.labels.max()}; accepted: 0 to {self.spec.num_classes - 1}"
                 )

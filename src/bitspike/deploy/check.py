@@ -128,8 +128,9 @@ def _check_shapes(where: str, node: ir.Node, shapes: list[tuple[int, int, int]])
             )
             _check_weight(where, node.weight, node.bits)
         case ir.Lif():
+            require(bool(shapes), "a Lif has 1 or 2 sources")
             channels = shapes[0][0]
-            require(1 <= len(shapes) <= 2 and len(set(shapes)) == 1, f"1 or 2 sources of one shape, not {shapes}")
+            require(len(shapes) <= 2 and len(set(shapes)) == 1, f"1 or 2 sources of one shape, not {shapes}")
             require(node.multiplier.shape == (len(shapes), channels), f"multiplier {node.multiplier.shape}")
             for name in ("bias", "threshold", "membrane_shift"):
                 shape = getattr(node, name).shape

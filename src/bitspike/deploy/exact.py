@@ -106,13 +106,13 @@ class ExactReadout(nn.Module):
         weight, scale, bits = quantized_weight(self.name, self.readout.layer)
         if scale.numel() != 1:
             raise LoweringError(f"weights of {self.name!r} need one scale for the layer, so that logits compare")
-        scale = scale.reshape(()) * self.edge.scale / (area.numel() if self.readout.pool else 1)
-        return weight, round_ste(self.readout.layer.bias / scale), scale, bits
+        scale = scale.float().reshape(()) * self.edge.scale / (area.numel() if self.readout.pool else 1)
+        return weight, round_ste(self.readout.layer.bias.float() / scale), scale, bits
 
     def forward(self, spikes: Tensor) -> tuple[Tensor, Tensor]:
         weight, bias, scale, _ = self.integers(spikes.shape[-2:])
         features = spikes.sum((-2, -1)) if self.readout.pool else spikes.flatten(2)
-        return F.linear(features, weight, bias), scale
+        return F.linear(features, weight.float(), bias), scale
 
 
 class ExactModel(nn.Module):
@@ -186,7 +186,7 @@ def integer_logits(model: nn.Module, samples: Tensor, batch_size: int = 256) -> 
     """
     exact = model if isinstance(model, ExactModel) else exact_model(model)
     parts = []
-    for start in range(0, len(samples), batch_size):
+    for start in range(0, max(len(samples), 1), batch_size):
         batch = samples[start : start + batch_size]
         steps, _ = exact.integer_steps(batch.transpose(0, 1) if batch.dim() == 5 else batch)
         parts.append(steps.double().sum(0).cpu().numpy().astype(np.int32))
@@ -233,7 +233,7 @@ def _check_pool(name: str, pool: MaxPool | AvgPool) -> None:
         any(not isinstance(s, int) for s in sizes)
         or pool.ceil_mode
         or dilated
-        or (isinstance(pool, AvgPool) and pool.padding)
+        or (isinstance(pool, AvgPool) and (pool.padding or pool.divisor_override))
     ):
         raise LoweringError(
             f"{name!r}: pools need one size for both axes, no dilation, no ceil_mode, no padded average"

@@ -28,6 +28,7 @@ __all__ = ["Folded", "NeuronForm", "Source", "fold", "neuron_form", "source_form
 
 SPIKE_THRESHOLD_LIMIT = 2.0**13  # keeps channels without gain within 16 bits
 PIXEL_THRESHOLD_LIMIT = 2.0**21  # u8 inputs need fine units; fp32 stays exact below 2^24
+THRESHOLD_FLOOR = 2.0  # keeps channels of huge gain (no variance in training) comparing offset and threshold
 FRACTION_BITS = 4
 CURRENT_LIMIT = 2**14
 
@@ -100,15 +101,28 @@ def source_form(name: str, current: nn.Module, edge_scale: float, edge_limit: fl
     if not isinstance(current, Synapse):
         raise LoweringError(f"current of {name!r} is a {type(current).__name__}, accepted: ConvBN, LinearBN, Identity")
     layer, norm = current.layer, current.norm
+    _check_layer(name, layer)
+    if norm.weight is None or norm.bias is None or norm.running_mean is None or norm.running_var is None:
+        raise LoweringError(f"batch norm of {name!r} needs gain, offset and running statistics to be folded")
     weight, scale, bits = quantized_weight(name, layer)
     if scale.numel() not in (1, weight.shape[0]):
         raise LoweringError(
             f"weights of {name!r} share scales in groups of their inputs, which no per-channel fold holds"
         )
-    gain, offset = batch_norm_affine(norm)
-    gain = gain * scale.flatten() * (edge_scale * input_gain)
+    gain, offset = (p.float() for p in batch_norm_affine(norm))  # the integers do not depend on the model's precision
+    gain = gain * scale.float().flatten() * (edge_scale * input_gain)
     reach = float(weight[0].numel() * (2 ** (bits - 1) - 1 if bits > 1 else 1) * edge_limit)
     return Source(layer, weight, bits, gain, offset * input_gain, reach)
+
+
+def _check_layer(name: str, layer: nn.Conv2d | nn.Linear) -> None:
+    if layer.bias is not None:
+        raise LoweringError(f"the layer of {name!r} has a bias; batch norm follows it, so it must have none")
+    if isinstance(layer, nn.Conv2d):
+        if layer.dilation != (1, 1) or layer.padding_mode != "zeros":
+            raise LoweringError(f"{name!r}: dilated or non-zero-padded convolutions have no exact form here")
+        if isinstance(layer.padding, str) or len(set(layer.stride)) > 1 or len(set(layer.padding)) > 1:
+            raise LoweringError(f"{name!r}: stride and padding must be numbers, equal on both axes")
 
 
 def quantized_weight(name: str, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
@@ -131,7 +145,7 @@ def fold(sources: list[Source], neuron: NeuronForm, pixels: bool) -> Folded:
     headroom = CURRENT_LIMIT / max(sum(s.reach for s in sources), 1.0)
     fraction = 0 if pixels else min(FRACTION_BITS, max(0, math.floor(math.log2(headroom))))
     limit = PIXEL_THRESHOLD_LIMIT if pixels else SPIKE_THRESHOLD_LIMIT
-    delta = torch.maximum(main / 2**fraction, torch.full_like(main, neuron.threshold / limit))
+    delta = (main / 2**fraction).clamp(neuron.threshold / limit, neuron.threshold / THRESHOLD_FLOOR)
     multiplier = torch.stack([round_ste(s.gain.expand(channels) / delta) for s in sources])
     offset: Tensor = sum((s.offset for s in sources), torch.zeros_like(delta))
     bias = round_ste(offset.expand(channels) / delta)

@@ -106,10 +106,6 @@ def _append_unit(nodes: list[ir.Node], names: list[str], name: str, unit: ExactU
         weight = _int8(form.weight)
         if isinstance(form.layer, nn.Conv2d):
             stride, padding = form.layer.stride[0], form.layer.padding[0]
-            if form.layer.stride != (stride, stride) or form.layer.padding != (padding, padding):
-                raise LoweringError(f"{name!r}: stride and padding must be equal on both axes")
-            if form.layer.dilation != (1, 1) or form.layer.padding_mode != "zeros":
-                raise LoweringError(f"{name!r}: dilated or non-zero-padded convolutions have no exact form here")
             nodes.append(ir.Conv(source, weight, form.bits, stride, int(padding), form.layer.groups))
         else:
             nodes.append(ir.Linear(source, weight, form.bits))
@@ -161,7 +157,7 @@ def _check_float32(graph: ir.Graph, ranges: list[Range]) -> None:
 
 
 def _int8(values: Tensor) -> NDArray[np.int8]:
-    return values.detach().cpu().numpy().astype(np.int8)
+    return values.detach().float().cpu().numpy().astype(np.int8)
 
 
 def _int32(name: str, values: Tensor) -> NDArray[np.int32]:

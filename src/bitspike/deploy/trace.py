@@ -15,7 +15,8 @@ from torch import fx, nn
 
 from ..encode import DirectEncoding
 from ..errors import LoweringError
-from ..layers import AvgPool, MaxPool, Readout, SpikingUnit
+from ..layers import AvgPool, MaxPool, Readout, SpikingUnit, Synapse
+from ..neurons import Neuron
 
 __all__ = ["Step", "trace"]
 
@@ -34,7 +35,7 @@ class Step:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, LEAVES) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (*LEAVES, Synapse, Neuron)) or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(model: nn.Module) -> list[Step]:
@@ -53,6 +54,12 @@ def trace(model: nn.Module) -> list[Step]:
                 raise LoweringError(f"{type(model).__name__} must return its readout")
             break
         module = _module(model, node)
+        if node.kwargs:
+            raise LoweringError(
+                f"{node.name} is called with {', '.join(node.kwargs)}=...; accepted: inputs by position"
+            )
+        if isinstance(module, DirectEncoding) and steps:
+            raise LoweringError(f"{node.name}: the encoding is called once, before everything else")
         if isinstance(module, nn.Identity | nn.Dropout):
             index[node] = index[node.args[0]]
             continue

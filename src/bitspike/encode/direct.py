@@ -7,6 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 __all__ = ["DirectEncoding"]
 
 
@@ -20,15 +22,19 @@ class DirectEncoding(nn.Module):
     """
 
     zero_point: Tensor
+    _like: Tensor
 
     def __init__(self, time_steps: int, zero_point: Sequence[int], scale: float) -> None:
         super().__init__()
+        if time_steps < 1:
+            raise ConfigError(f"time_steps is {time_steps}, accepted: 1 or more")
         self.time_steps = time_steps
         self.scale = float(scale)
         self.register_buffer("zero_point", torch.tensor([int(z) for z in zero_point], dtype=torch.int64))
+        self.register_buffer("_like", torch.zeros(()), persistent=False)  # follows model.to(dtype)
 
     def forward(self, samples: Tensor) -> Tensor:
-        sequence = self.centred(samples, torch.get_default_dtype()) * self.scale
+        sequence = self.centred(samples, self._like.dtype).to(self._like.dtype) * self.scale
         return sequence if samples.dim() == 5 else sequence.expand(self.time_steps, *sequence.shape[1:])
 
     def centred(self, samples: Tensor, dtype: torch.dtype) -> Tensor:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from ..ops import all_mean
 from ..ops.collective import is_shared
@@ -20,21 +21,32 @@ class SequenceBatchNorm(nn.BatchNorm2d):
     run follows the single-process one; works on any device, where torch's own synchronised variant needs a GPU.
     """
 
-    def forward(self, input: Tensor) -> Tensor:
-        if not (self.training and is_shared()):
+    def forward(self, input: Tensor, repeats: int = 1) -> Tensor:
+        """``repeats``: how many equal steps ``input`` stands for; they count in the unbiased running variance."""
+        if not self.training or (repeats == 1 and not is_shared()):
             return super().forward(input)
+        if not is_shared():
+            return self._repeated(input, repeats)
         axes = (0, 2, 3)
         x = input if input.dtype == torch.float64 else input.float()
         mean = all_mean(x.mean(axes))
         centred = x - mean.view(1, -1, 1, 1)
         variance = all_mean((centred**2).mean(axes))
-        self._track(mean.detach(), variance.detach(), x.numel() // x.shape[1])
+        self._track(mean.detach(), variance.detach(), repeats * (x.numel() // x.shape[1]))
         normalised = centred * torch.rsqrt(variance + self.eps).view(1, -1, 1, 1)
         out = normalised * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
         return out.to(input.dtype)
 
+    def _repeated(self, input: Tensor, repeats: int) -> Tensor:
+        """torch's kernel on one step, whose statistics then count for ``repeats`` steps."""
+        channels, samples = input.shape[1], input.numel() // input.shape[1]
+        mean, variance = (input.new_zeros(channels, dtype=self.weight.dtype) for _ in range(2))
+        out = F.batch_norm(input, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
+        self._track(mean, variance * ((samples - 1) / samples), repeats * samples)  # the kernel left the unbiased one
+        return out
+
     def _track(self, mean: Tensor, variance: Tensor, samples_here: int) -> None:
-        samples = samples_here * torch.distributed.get_world_size()
+        samples = samples_here * (torch.distributed.get_world_size() if is_shared() else 1)
         with torch.no_grad():
             momentum = self.momentum if self.momentum is not None else 0.1
             assert self.running_mean is not None and self.running_var is not None
@@ -52,12 +64,17 @@ def batch_norm_affine(norm: nn.BatchNorm2d | nn.BatchNorm1d) -> tuple[Tensor, Te
     return gain, norm.bias - norm.running_mean * gain
 
 
+def repeats(x: Tensor) -> int:
+    """How often ``x`` (T, N, ...) repeats one stored step: T where it was made by ``expand``, else 1."""
+    return x.shape[0] if x.shape[0] > 1 and x.stride(0) == 0 else 1
+
+
 def over_time(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
     """Apply a function of (N, ...) to every step of ``x`` (T, N, ...) at once.
 
     A sequence that repeats one step (made by ``expand``, stride 0 over time) is computed once.
     """
-    if x.shape[0] > 1 and x.stride(0) == 0:
+    if repeats(x) > 1:
         once = function(x[0])
         return once.expand(x.shape[0], *once.shape)
     return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])

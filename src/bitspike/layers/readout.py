@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..errors import ConfigError
+
 __all__ = ["Readout", "mean_over_time"]
 
 
@@ -15,6 +17,8 @@ class Readout(nn.Module):
 
     def __init__(self, features: int, classes: int, *, pool: bool) -> None:
         super().__init__()
+        if classes < 1:
+            raise ConfigError(f"num_classes is {classes}, accepted: 1 or more")
         self.pool = pool
         self.layer = nn.Linear(features, classes)
         nn.init.normal_(self.layer.weight, std=features**-0.5)

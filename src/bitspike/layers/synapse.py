@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
-from .norm import SequenceBatchNorm, over_time
+from .norm import SequenceBatchNorm, over_time, repeats
 
 __all__ = ["ConvBN", "LinearBN", "Synapse"]
 
@@ -42,7 +42,7 @@ class ConvBN(Synapse):
         nn.init.normal_(self.layer.weight, std=(2.0 / (kernel * kernel * out_channels)) ** 0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return over_time(lambda step: self.norm(self.layer(step)), x)
+        return over_time(lambda step: self.norm(self.layer(step), repeats(x)), x)
 
 
 class LinearBN(Synapse):
@@ -55,4 +55,4 @@ class LinearBN(Synapse):
         nn.init.normal_(self.layer.weight, std=in_features**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        return over_time(lambda step: self.norm(self.layer(step.flatten(1))[..., None, None]), x)
+        return over_time(lambda step: self.norm(self.layer(step.flatten(1))[..., None, None], repeats(x)), x)

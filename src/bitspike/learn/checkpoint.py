@@ -25,13 +25,15 @@ __all__ = ["load_checkpoint", "load_weights", "save_checkpoint", "save_weights",
 def save_checkpoint(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Write ``model``, ``optimizer`` and the JSON ``state`` (with ``state["epoch"]``) and make them the latest."""
     name = f"epoch-{state['epoch']:04d}"
+    if (directory / name).exists():  # never remove what latest.json may name before the new one is in place
+        name += "-again" if not (directory / f"{name}-again").exists() else "-again-2"
     partial = directory / f".{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
     save_weights(partial / "model.safetensors", model)
     tensors, scalars = _flatten(optimizer)
     save_file(tensors, partial / "optimizer.safetensors")
-    write_json(partial / "state.json", state | {"optimizer": scalars})
+    write_json(partial / "state.json", state | {"optimizer": scalars, "optimizer_type": type(optimizer).__name__})
     final = directory / name
     shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
@@ -54,10 +56,20 @@ def load_checkpoint(
     folder = directory / str(_read_json(pointer).get("checkpoint"))
     load_weights(folder / "model.safetensors", model)
     state = _read_json(folder / "state.json")
-    scalars = state.pop("optimizer")
-    if optimizer is not None:
-        _restore(optimizer, _load_tensors(folder / "optimizer.safetensors"), scalars)
-    return state
+    try:
+        scalars, kind = state.pop("optimizer"), state.pop("optimizer_type")
+        if optimizer is not None and kind != type(optimizer).__name__:
+            raise BitspikeError(f"{folder / 'state.json'} is of the optimizer {kind}, not {type(optimizer).__name__}")
+        if optimizer is not None:
+            _restore(optimizer, _load_tensors(folder / "optimizer.safetensors"), scalars)
+        return {"epoch": state["epoch"], "history": state["history"], **state}
+    except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise BitspikeError(f"{folder / 'state.json'} is damaged: {error!r}") from None
+
+
+def discard_checkpoints(directory: Path) -> None:
+    """Forget the checkpoints of an earlier run in ``directory``, so that nothing resumes from them."""
+    (directory / "latest.json").unlink(missing_ok=True)
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
@@ -129,7 +141,10 @@ def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[
 
 def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scalars: dict[str, Any]) -> None:
     state: dict[int, dict[str, Any]] = {}
+    parameters = sum(len(group["params"]) for group in optimizer.param_groups)
     for key, value in (tensors | scalars).items():
-        position, name = key.split(".", 1)
+        position, _, name = key.partition(".")
+        if not position.isdecimal() or int(position) >= parameters:
+            raise KeyError(f"optimizer state {key!r} for {parameters} parameters")
         state.setdefault(int(position), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})

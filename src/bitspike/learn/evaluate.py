@@ -36,7 +36,7 @@ def to_model_input(batch: np.ndarray, device: torch.device) -> Tensor:
 @torch.no_grad()
 def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> Evaluation:
     """Evaluate in evaluation mode on the model's device, by the time-mean logits; the mode is restored after."""
-    was_training = model.training
+    modes = {module: module.training for module in model.modules()}
     model.eval()
     device = next((p.device for p in model.parameters()), torch.device("cpu"))
     correct, loss = 0, 0.0
@@ -51,6 +51,7 @@ def evaluate(model: nn.Module, split: Split, batch_size: int = 256) -> Evaluatio
         loss += time_mean_cross_entropy(logits, labels).item() * share
         for layer in observed:
             rates[layer.name] = rates.get(layer.name, 0.0) + layer.rate.item() * share
-    model.train(was_training)
+    for module, training in modes.items():
+        module.training = training
     mean_rate = float(np.mean(list(rates.values()))) if rates else 0.0
     return Evaluation(len(split), correct / max(len(split), 1), loss, mean_rate, rates)

@@ -55,7 +55,7 @@ class SpikeRegulation:
     def __post_init__(self) -> None:
         if not 0 <= self.target_rate <= 1:
             raise ConfigError(f"target_rate is {self.target_rate}, accepted: 0 to 1")
-        if self.weight < 0:
+        if not self.weight >= 0:
             raise ConfigError(f"regulation weight is {self.weight}, accepted: 0 or more")
 
     def __call__(self, logits: Tensor, targets: Tensor, rates: Sequence[FiringRate]) -> Tensor:

@@ -19,7 +19,7 @@ def tensorboard_logger(directory: Path) -> Callable[[int, dict[str, float]], Non
         from torch.utils.tensorboard import SummaryWriter
     except ImportError:
         raise BitspikeError("TensorBoard is not installed: pip install 'bitspike[tensorboard]'") from None
-    writer = SummaryWriter(str(directory))  # type: ignore[no-untyped-call]
+    writer = SummaryWriter(str(directory))
 
     def log(epoch: int, record: dict[str, float]) -> None:
         for name, value in record.items():

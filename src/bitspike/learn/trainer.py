@@ -19,7 +19,8 @@ from ..data import Augment, DataBundle, epoch_batches, num_batches
 from ..errors import ConfigError
 from ..layers import mean_over_time
 from ..neurons import observe_rates
-from .checkpoint import load_checkpoint, save_checkpoint
+from ..ops import all_mean
+from .checkpoint import discard_checkpoints, load_checkpoint, save_checkpoint
 from .config import Runtime, TrainConfig
 from .evaluate import evaluate, to_model_input
 from .loss import Objective, SpikeRegulation
@@ -78,18 +79,19 @@ class Trainer:
         )
         fabric.launch()
         optimizer = build_optimizer(model, self.config)
+        wrapped, wrapped_optimizer = fabric.setup(model, optimizer)  # sets precision and device, so it precedes loading
         history: list[Record] = []
-        if resume and self.directory is not None:
-            state = load_checkpoint(self.directory, model, optimizer)
-            history = state["history"] if state else []
-        if len(history) >= self.config.epochs:
-            return history
-        wrapped, optimizer = fabric.setup(model, optimizer)
+        if self.directory is not None:
+            if resume:
+                state = load_checkpoint(self.directory, model, optimizer)
+                history = state["history"] if state else []
+            elif fabric.is_global_zero:
+                discard_checkpoints(self.directory)
         augment = Augment(self.config.augment, data.spec, self.seed)
         for epoch in range(len(history), self.config.epochs):
             if self.on_epoch is not None:
                 self.on_epoch(model, epoch / self.config.epochs)
-            record = self._epoch(fabric, wrapped, optimizer, data, augment, epoch)
+            record = self._epoch(fabric, wrapped, wrapped_optimizer, data, augment, epoch)
             validation = evaluate(model, data.validation) if len(data.validation) else None
             if validation is not None:
                 record |= {"validation_accuracy": validation.accuracy, "validation_loss": validation.loss}
@@ -147,7 +149,8 @@ class Trainer:
                 with torch.no_grad():
                     hits = (mean_over_time(logits).argmax(-1) == hard).float().mean()
                     rate = torch.stack([r.rate.detach() for r in rates]).mean() if rates else torch.zeros(())
-                    running.add(loss.detach(), hits, rate, len(labels) * fabric.world_size)
+                    loss, hits = all_mean(loss.detach()), all_mean(hits)
+                    running.add(loss, hits, rate, len(labels) * fabric.world_size)
                 progress.advance(running)
         return running.record() | {
             "epoch": epoch,

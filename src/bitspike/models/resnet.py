@@ -71,6 +71,10 @@ class SpikingResNet(nn.Module):
 def _encoding(T: int, input_shape: Sequence[int], zero_point: Sequence[int] | None, scale: float) -> DirectEncoding:
     if len(input_shape) != 3 or min(input_shape) < 1:
         raise ConfigError(f"input_shape is {tuple(input_shape)}, accepted: (channels, height, width)")
+    if zero_point and len(zero_point) != input_shape[0]:
+        raise ConfigError(
+            f"zero_point is {tuple(zero_point)}, accepted: one value for each of {input_shape[0]} channels"
+        )
     return DirectEncoding(T, zero_point or [0] * input_shape[0], scale)
 
 

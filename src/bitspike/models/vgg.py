@@ -80,6 +80,8 @@ def vggsnn(
     if bad or not widths or widths[0] == "P":
         raise ConfigError(f"widths {tuple(widths)}: accepted are positive numbers and 'P', beginning with a number")
     shape = _shape(input_shape)
+    if zero_point and len(zero_point) != shape[0]:
+        raise ConfigError(f"zero_point is {tuple(zero_point)}, accepted: one value for each of {shape[0]} channels")
     encoding = DirectEncoding(T, zero_point or [0] * shape[0], input_scale)
     return VGGSNN(encoding, shape, widths, num_classes, neuron, POOLS[pool], global_pool)
 

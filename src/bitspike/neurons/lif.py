@@ -40,7 +40,7 @@ class _Lif(Neuron):
         membrane: MembraneQuantizer | None,
     ) -> None:
         super().__init__()
-        if threshold <= 0:
+        if not threshold > 0:
             raise ConfigError(f"threshold is {threshold}, accepted: above 0")
         if reset not in RESETS:
             raise ConfigError(f"reset is {reset!r}, accepted: {', '.join(RESETS)}")
@@ -139,7 +139,7 @@ class PLIF(_Lif):
         membrane: MembraneQuantizer | None = None,
     ) -> None:
         super().__init__(threshold, surrogate, reset, detach_reset, decay_input, membrane)
-        if initial_tau <= 1:
+        if not initial_tau > 1:
             raise ConfigError(f"initial_tau is {initial_tau}, accepted: above 1")
         self.w = nn.Parameter(torch.tensor(-math.log(initial_tau - 1)))
 

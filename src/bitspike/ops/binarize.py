@@ -20,8 +20,11 @@ def standardize(weight: Tensor) -> Tensor:
     """
     rows = weight.flatten(1)
     centred = rows - rows.mean(1, keepdim=True)
-    std = centred.std(1, keepdim=True)
-    return (centred / torch.where(std > 0, std, torch.ones_like(std))).view_as(weight)
+    noise = 8 * torch.finfo(rows.dtype).eps * rows.detach().abs().amax(1, keepdim=True)  # of the mean of equal numbers
+    varies = centred.detach().abs().amax(1, keepdim=True) > noise
+    safe = torch.where(varies, centred, torch.arange(rows.shape[1], dtype=rows.dtype, device=rows.device))
+    standardized = safe / safe.std(1, keepdim=True) if rows.shape[1] > 1 else safe
+    return torch.where(varies, standardized, torch.zeros_like(rows)).view_as(weight)
 
 
 def power_of_two_scale(standardized: Tensor) -> Tensor:

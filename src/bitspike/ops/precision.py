@@ -56,5 +56,5 @@ def weight_quantizer(layer: nn.Module, name: str = "weight") -> WeightQuantizer 
     """The last quantizer attached to ``layer``'s parameter, or None where it is full precision."""
     if not parametrize.is_parametrized(layer, name):
         return None
-    attached = [p for p in layer.parametrizations[name] if isinstance(p, WeightQuantizer)]  # type: ignore[index, union-attr]
+    attached = [p for p in layer.parametrizations[name] if isinstance(p, WeightQuantizer)]  # type: ignore[index]
     return attached[-1] if attached else None
