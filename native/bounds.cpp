@@ -109,9 +109,10 @@ Range Prover::membranes() {
     u = {u.low - carry, u.high + carry};
     require_int32(c, u, "the membrane potential");
     const std::int64_t reset = std::abs(std::int64_t{threshold[c]});
-    if (node_.soft_reset) require_int32(c, {u.low - reset, u.high + reset}, "the membrane after reset");
-    require_int32(c, {u.low, u.high + ((std::int64_t{1} << shift[c]) >> 1)}, "the rounded membrane");
-    node_.fits_int16[c] = u.low >= INT16_MIN && u.high <= INT16_MAX;
+    const std::int64_t taken = node_.soft_reset ? reset : 0;
+    const Ends widest{u.low - taken, u.high + taken + ((std::int64_t{1} << shift[c]) >> 1)};
+    require_int32(c, widest, "the membrane after reset and rounding");
+    node_.fits_int16[c] = widest.low >= INT16_MIN && widest.high <= INT16_MAX && reset <= INT16_MAX;
   }
   return {};  // spikes are 0 or 1 for every channel
 }

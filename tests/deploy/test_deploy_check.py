@@ -258,12 +258,15 @@ def test_membrane_never_leaves_its_proven_range(seed: int) -> None:
 @pytest.mark.parametrize("excess, fits", [(0, True), (1, False)])
 @pytest.mark.parametrize("side", [1, -1], ids=["high", "low"])
 def test_sixteen_bit_bound_is_attained_and_exact(side: int, excess: int, fits: bool) -> None:
-    """Without leak, and with a threshold that is never met, the membrane reaches its bound to the integer."""
+    """Without leak, and with a threshold that is never met, the membrane reaches its bound to the integer.
+
+    Upwards, 16 bits must also hold the rounding term of half a stored unit (8 here).
+    """
     weight = np.array([[side * 100, side * 20, 0]])
     carry = 7 << 4
-    target = (2**15 - 1 if side > 0 else 2**15) + excess
+    target = (2**15 - 1 - 8 if side > 0 else 2**15) + excess
     bias = i32(side * (target - 120 - carry))
-    node = lif((1,), 1, bias=bias, threshold=i32(2**20), membrane_shift=np.array([4], np.uint8), leak_shift=0)
+    node = lif((1,), 1, bias=bias, threshold=i32(2**15 - 1), membrane_shift=np.array([4], np.uint8), leak_shift=0)
     bounds = check(one_layer(node, weight, 3))[4]
     u, _ = potentials(node, np.full((3, 1), side * 120))
     assert u[-1, 0] == side * target == (bounds.potential_high if side > 0 else bounds.potential_low)[0]
@@ -271,6 +274,7 @@ def test_sixteen_bit_bound_is_attained_and_exact(side: int, excess: int, fits: b
 
 
 def test_sixteen_bit_proof_is_per_channel() -> None:
-    node = lif((1,), 3, multiplier=np.array([[1, 400, 1]], np.int32), bias=i32(0, 0, -40000))
-    bounds = check(one_layer(node, np.full((3, 3), 100), 2))[4]
-    assert fits_int16(bounds).tolist() == [True, False, False]
+    changes = {"bias": i32(0, 0, -40000, 0), "threshold": i32(2, 2, 2, 2**15), "membrane_shift": np.zeros(4, np.uint8)}
+    node = lif((1,), 4, multiplier=np.array([[1, 400, 1, 1]], np.int32), **changes)
+    bounds = check(one_layer(node, np.full((4, 3), 100), 2))[4]
+    assert fits_int16(bounds).tolist() == [True, False, False, False]

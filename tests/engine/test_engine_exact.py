@@ -8,6 +8,8 @@ from graphs import random_graph, random_samples, random_weight
 
 from bitspike import engine
 from bitspike.deploy import artifact, ir, reference
+from bitspike.deploy.check import check
+from bitspike.errors import LoweringError
 
 GRAPHS_PER_CASE = 40
 
@@ -93,8 +95,8 @@ def test_potentials_at_the_edge_of_32_bits() -> None:
     assert_exact(ir.Graph(4, nodes), samples)
 
 
-def test_soft_reset_rounds_beyond_32_bits() -> None:
-    """At step 1 u - threshold is 2^31 - 1, so adding half a unit to round would wrap and flip the last spike."""
+def test_soft_reset_and_rounding_beyond_32_bits_is_refused() -> None:
+    """At step 1 u - threshold would be 2^31 - 1, and adding half a unit to round would wrap."""
     multiplier, bias, carry = 2**23, 20_000_000, 7 << 24
     threshold = np.array([127 * multiplier + bias + carry - (2**31 - 1)], np.int32)
     lif = ir.Lif(
@@ -109,9 +111,8 @@ def test_soft_reset_rounds_beyond_32_bits() -> None:
     )
     nodes: list[ir.Node] = [ir.Input(1, 1, 1, 3, (128,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1), lif]
     nodes.append(ir.Readout(2, np.ones((1, 1), np.int8), np.zeros(1, np.int32), 1))
-    graph, samples = ir.Graph(3, nodes), np.array([255, 255, 13], np.uint8).reshape(1, 3, 1, 1, 1)
-    assert reference.run(graph, samples).steps.ravel().tolist() == [1, 1, 1]
-    assert_exact(graph, samples)
+    with pytest.raises(LoweringError, match="beyond 32 bits"):
+        check(ir.Graph(3, nodes))
 
 
 def test_pool_windows_larger_than_the_image() -> None:

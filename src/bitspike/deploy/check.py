@@ -30,7 +30,7 @@ class Range:
     """Kind of an edge (input, spikes, counts, current, logits) and per-channel bounds ``low``, ``high`` (C,).
 
     For a :class:`~bitspike.deploy.ir.Lif`, ``potential_low`` and ``potential_high`` bound the membrane before
-    the reset, bias included; elsewhere they are None.
+    the reset, bias included, and ``narrow`` says per channel whether it fits 16 bits; elsewhere they are None.
     """
 
     kind: str
@@ -38,6 +38,7 @@ class Range:
     high: Array
     potential_low: Array | None = None
     potential_high: Array | None = None
+    narrow: NDArray[np.bool_] | None = None
 
 
 def check(graph: ir.Graph) -> list[Range]:
@@ -72,9 +73,9 @@ def check(graph: ir.Graph) -> list[Range]:
 
 
 def fits_int16(bounds: Range) -> NDArray[np.bool_]:
-    """Per channel: does the membrane of this Lif stay within 16 bits at every step?"""
-    assert bounds.potential_low is not None and bounds.potential_high is not None
-    return np.asarray((bounds.potential_low >= -(2**15)) & (bounds.potential_high < 2**15))
+    """Per channel: do threshold and membrane, after reset and rounding too, stay within 16 bits at every step?"""
+    assert bounds.narrow is not None
+    return bounds.narrow
 
 
 _ACCEPTED = {
@@ -115,7 +116,8 @@ def _check_shapes(where: str, node: ir.Node, shapes: list[tuple[int, int, int]])
             require(
                 node.stride >= 1 and 0 <= node.padding < min(kh, kw), f"stride {node.stride}, padding {node.padding}"
             )
-            require(min(height, width) + 2 * node.padding >= max(kh, kw), "the kernel is larger than the padded input")
+            fits = height + 2 * node.padding >= kh and width + 2 * node.padding >= kw
+            require(fits, "the kernel is larger than the padded input")
             _check_weight(where, node.weight, node.bits)
         case ir.Linear():
             require(math.prod(shapes[0]) == node.weight.shape[1], f"weight {node.weight.shape} on source {shapes[0]}")
@@ -188,14 +190,13 @@ def _range(
                 low, high = low + ends.min(0), high + ends.max(0)
             carry = np.int64(2 ** (node.membrane_bits - 1) - 1) << node.membrane_shift.astype(np.int64)
             low, high = _int32(where, low - carry, high + carry)
-            if node.soft_reset:  # u - threshold must fit as well
-                _int32(
-                    where, low - np.abs(node.threshold.astype(np.int64)), high + np.abs(node.threshold.astype(np.int64))
-                )
+            threshold = np.abs(node.threshold.astype(np.int64))
+            taken = threshold if node.soft_reset else 0 * threshold
             rounding = (np.int64(1) << node.membrane_shift.astype(np.int64)) >> 1
-            _int32(where, low, high + rounding)
+            least, most = _int32(where, low - taken, high + taken + rounding)
+            narrow = (least >= -(2**15)) & (most < 2**15) & (threshold < 2**15)
             ones = np.ones(shapes[-1][0], np.int64)
-            return Range("spikes", 0 * ones, ones, low, high)
+            return Range("spikes", 0 * ones, ones, low, high, narrow)
         case ir.OrPool():
             return ranges[node.source]
         case ir.SumPool():
