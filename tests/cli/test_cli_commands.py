@@ -147,3 +147,18 @@ def test_list_names_what_is_registered():
     found = json.loads(call("list", "--json").stdout.splitlines()[-1])
     assert "q-snn" in found["recipes"] and "digits" in found["datasets"] and "vggsnn" in found["models"]
     assert found["targets"] == ["bspk"] and "q-snn/fashion-mnist" in found["configs"]
+
+
+@pytest.mark.slow
+def test_torchrun_trains_with_two_processes_and_ships_once(tmp_path):
+    short = ["train.epochs=1", "exact.epochs=1", "baseline=null", 'model.widths=[8, "P", 9, "P"]']
+    settings = [word for change in short for word in ("--set", change)]
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bitspike"]
+    command = [*launch, "train", "q-snn", "--data", "digits", "--devices", "2", "--accelerator", "cpu", "--threads", "1"]
+    done = subprocess.run(
+        [*command, "--out", str(tmp_path / "run"), *settings, "--json"], capture_output=True, text=True, timeout=240
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    answers = [line for line in done.stdout.splitlines() if line.startswith("{")]
+    assert len(answers) == 1
+    assert json.loads(answers[0])["differing_bits"] == 0

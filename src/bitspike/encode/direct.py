@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from ..errors import ConfigError
+from ..errors import BitspikeError, ConfigError
 
 __all__ = ["DirectEncoding"]
 
@@ -18,7 +18,7 @@ class DirectEncoding(nn.Module):
     Takes static samples (N, C, H, W), repeated ``time_steps`` times, or frames (T, N, C, H, W), as uint8 or as floats
     in 0..255 (mixed images). Returns floats (T, N, C, H, W). The network owns its normalisation, so that deployment
     can fold it into integers and a device can feed raw bytes.
-    Raises ValueError for another number of axes or of frames.
+    Raises BitspikeError for another number of axes or of frames.
     """
 
     zero_point: Tensor
@@ -41,12 +41,12 @@ class DirectEncoding(nn.Module):
         """q - zero_point as (1 or T, N, C, H, W): integers when the samples are."""
         channels = len(self.zero_point)
         if samples.dim() not in (4, 5) or samples.shape[-3] != channels:
-            raise ValueError(
+            raise BitspikeError(
                 f"input has shape {tuple(samples.shape)}, accepted: (N, {channels}, H, W) or "
                 f"({self.time_steps}, N, {channels}, H, W)"
             )
         if samples.dim() == 5 and samples.shape[0] != self.time_steps:
-            raise ValueError(f"input has {samples.shape[0]} frames, accepted: {self.time_steps}")
+            raise BitspikeError(f"input has {samples.shape[0]} frames, accepted: {self.time_steps}")
         values = samples if samples.is_floating_point() else samples.to(dtype)
         sequence = values if samples.dim() == 5 else values[None]
         return sequence - self.zero_point.to(sequence.dtype).view(-1, 1, 1)

@@ -12,7 +12,7 @@ from numpy.typing import ArrayLike, NDArray
 
 import bitspike._native as _native
 
-from ..errors import ArtifactError, ConfigError
+from ..errors import ArtifactError, BitspikeError, ConfigError
 from .describe import build_graph, describe, parse_meta
 
 if TYPE_CHECKING:
@@ -213,8 +213,8 @@ class Network:
         single = given.ndim == len(shape)
         expected = f"uint8 (N, {', '.join(map(str, shape))}) or {shape}"
         if given.dtype != np.uint8:
-            raise ValueError(f"samples have dtype {given.dtype} and shape {given.shape}, accepted: {expected}")
+            raise BitspikeError(f"samples have dtype {given.dtype} and shape {given.shape}, accepted: {expected}")
         if given.shape[-len(shape) :] != shape or given.ndim - len(shape) not in (0, 1):
-            raise ValueError(f"samples have shape {given.shape}, accepted: {expected}")
+            raise BitspikeError(f"samples have shape {given.shape}, accepted: {expected}")
         count = 1 if single else len(given)
         return np.ascontiguousarray(given).reshape(count, int(np.prod(shape))), single

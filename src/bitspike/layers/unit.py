@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from ..errors import BitspikeError
 from ..neurons import Neuron
 from .synapse import Synapse
 
@@ -32,6 +33,6 @@ class SpikingUnit(nn.Module):
 def gather_current(unit: SpikingUnit, inputs: tuple[Tensor, ...]) -> Tensor:
     """Sum of the unit's currents (T, N, C, H, W)."""
     if len(inputs) != len(unit.currents):
-        raise ValueError(f"the unit has {len(unit.currents)} currents but was given {len(inputs)} inputs")
+        raise BitspikeError(f"the unit has {len(unit.currents)} currents but was given {len(inputs)} inputs")
     total: Tensor = sum(current(x) for current, x in zip(unit.currents, inputs, strict=True))
     return total

@@ -33,6 +33,9 @@ def save_checkpoint(directory: Path, model: nn.Module, optimizer: torch.optim.Op
     save_weights(partial / "model.safetensors", model)
     tensors, scalars = _flatten(optimizer)
     save_file(tensors, partial / "optimizer.safetensors")
+    for file in partial.iterdir():  # on disk before anything names them
+        with file.open("rb") as handle:
+            os.fsync(handle.fileno())
     write_json(partial / "state.json", state | {"optimizer": scalars, "optimizer_type": type(optimizer).__name__})
     final = directory / name
     shutil.rmtree(final, ignore_errors=True)

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
+from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..deploy import ir
@@ -62,8 +62,15 @@ def plain_copy(model: nn.Module) -> nn.Module:
                 shape = (-1, *[1] * (module.layer.weight.dim() - 1))
                 module.layer.weight = nn.Parameter(module.layer.weight * gain.view(shape))
                 module.layer.bias = nn.Parameter(offset.clone())
-                module.norm = nn.Identity()  # type: ignore[assignment]
+                module.norm = _Folded()  # type: ignore[assignment]
     return plain
+
+
+class _Folded(nn.Module):
+    """Stands where a batch norm was that now lies in the layer's weights."""
+
+    def forward(self, x: Tensor, repeats: int = 1) -> Tensor:
+        return x
 
 
 def onnx_float(graph: ir.Graph, path: str | os.PathLike[str], batch: int) -> None:

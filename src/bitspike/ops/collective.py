@@ -10,7 +10,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-__all__ = ["all_maximum", "all_mean", "is_shared"]
+__all__ = ["all_maximum", "all_mean", "is_shared", "leave_processes"]
 
 
 def is_shared() -> bool:
@@ -49,3 +49,10 @@ def all_maximum(x: Tensor) -> Tensor:
     largest = x.detach().contiguous().clone()
     dist.all_reduce(largest, op=dist.ReduceOp.MAX)
     return largest
+
+
+def leave_processes() -> None:
+    """End the common work of several processes, so that what follows runs in each on its own."""
+    if is_shared():
+        dist.barrier()
+        dist.destroy_process_group()

@@ -20,7 +20,7 @@ class Surrogate(Protocol):
     """What stands in for the derivative of the step."""
 
     def derivative(self, distance: Tensor) -> Tensor:
-        """d spike / d distance, same shape as ``distance`` (membrane minus threshold, in units of the threshold)."""
+        """d spike / d distance, same shape as ``distance`` (membrane minus threshold)."""
         ...
 
 

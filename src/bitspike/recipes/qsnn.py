@@ -26,6 +26,7 @@ from ..compress import QSNN
 from ..data import DataBundle
 from ..errors import ConfigError
 from ..learn import Runtime, SpikeRegulation, TrainConfig, Trainer
+from ..ops import leave_processes
 from .registry import register_recipe
 from .run import RunDirectory
 
@@ -86,9 +87,10 @@ def run(
     """
     began = time.perf_counter()
     folder = RunDirectory(directory)
+    folder.check("q-snn", config, resume or not is_first_process())
+    bundle = load_data(config)
     if is_first_process():
         folder.begin("q-snn", config, resume)
-    bundle = load_data(config)
     accuracy: dict[str, float] = {}
     history: dict[str, list[dict[str, float]]] = {}
 
@@ -118,6 +120,7 @@ def run(
     compress.freeze_membranes(model)
     exact = deploy.exact_model(model)
     stage("exact", exact, config.exact, config.seed + EXACT_SEED_OFFSET, config.regulation.weight)
+    leave_processes()  # what follows, the first process does alone
     if not is_first_process():
         return {}
 

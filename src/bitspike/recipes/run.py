@@ -56,15 +56,10 @@ class RunDirectory:
             raise BitspikeError(f'{self.path} has no {name} stage; train one with a "baseline" in its configuration')
         return self.stage(name) / str(self._read(f"{name}/latest.json").get("checkpoint")) / "model.safetensors"
 
-    def begin(self, recipe: str, config: Any, resume: bool) -> None:
-        """Create the folder and record the configuration. A folder in use is refused unless ``resume``.
-
-        Raises ConfigError when it holds another configuration or another run.
-        """
-        values = {"recipe": recipe, "version": 1} | dataclasses.asdict(config)
-        values = json.loads(json.dumps(values))
-        existing = self.path / "config.json"
-        if existing.exists():
+    def check(self, recipe: str, config: Any, resume: bool) -> None:
+        """ConfigError when the folder holds a run and ``resume`` is False, or a run of another configuration."""
+        values = _values(recipe, config)
+        if (self.path / "config.json").exists():
             if not resume:
                 raise ConfigError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
             differing = sorted(k for k, v in values.items() if self._read("config.json").get(k) != v)
@@ -72,8 +67,12 @@ class RunDirectory:
                 raise ConfigError(
                     f"{self.path} was begun with other settings ({', '.join(differing)}); resume needs the same"
                 )
+
+    def begin(self, recipe: str, config: Any, resume: bool) -> None:
+        """Create the folder and record the configuration, after :meth:`check`."""
+        self.check(recipe, config, resume)
         self.path.mkdir(parents=True, exist_ok=True)
-        write_json(existing, values)
+        write_json(self.path / "config.json", _values(recipe, config))
 
     def config(self) -> tuple[str, Any]:
         """(recipe name, config) of the run. BitspikeError where the folder holds none."""
@@ -98,3 +97,9 @@ class RunDirectory:
         if not isinstance(value, dict):
             raise BitspikeError(f"{self.path / name} holds a JSON {type(value).__name__}, accepted: an object")
         return value
+
+
+def _values(recipe: str, config: Any) -> dict[str, Any]:
+    """The configuration as it reads back from JSON."""
+    values: dict[str, Any] = json.loads(json.dumps({"recipe": recipe, "version": 1} | dataclasses.asdict(config)))
+    return values
