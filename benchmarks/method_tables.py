@@ -15,6 +15,8 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
+from bitspike.cli.runs import figures
+
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "results"
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md")))
@@ -77,7 +79,14 @@ def latency_table(name: str) -> str:
     return markdown(["runtime", "batch", "median, ms", "times bitspike", "file, kB", "peak memory, MB"], rows)
 
 
+def summary_table(name: str) -> str:
+    """What the command line prints at the end of the run."""
+    result = json.loads((RESULTS / name).read_text())
+    return markdown(["figure", "value"], figures(result, Path("runs/demo")))
+
+
 TABLES: dict[str, Callable[[], str]] = {
+    "demo": lambda: summary_table("q-snn/digits-seed0.json"),
     "digits": lambda: accuracy_table("q-snn/digits-seed*.json"),
     "fashion-mnist": lambda: accuracy_table("q-snn/fashion-mnist-seed*.json"),
     "ablation-digits": lambda: ablation_table("q-snn/ablation-digits.json"),

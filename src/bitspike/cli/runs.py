@@ -11,7 +11,7 @@ import typer
 from ..errors import BitspikeError, ConfigError
 from .output import JSON_OPTION_HELP, note, print_json, print_table
 
-__all__ = ["register", "show_result"]
+__all__ = ["figures", "register", "show_result"]
 
 EXPORT_TARGETS = ("bspk",)
 
@@ -179,22 +179,39 @@ def report(
 
 def show_result(result: dict[str, Any], directory: Path, as_json: bool) -> None:
     """The summary table of a finished run (on stderr when stdout is to end in JSON)."""
-    accuracy = result["accuracy"]
-    rows: list[tuple[str, str]] = [
-        (f"test accuracy, {name}", f"{100 * value:.2f} %") for name, value in accuracy.items()
-    ]
-    rows += [
-        ("artifact", f"{result['artifact_bytes']} bytes"),
-        ("differing bits", f"{result['differing_bits']} over {result['test_samples']} test samples"),
-        ("time", f"{result['seconds']:.0f} s"),
-        ("report", str(directory / "report.html")),
-    ]
+    rows = figures(result, directory)
     if not as_json:
         print_table(result["title"], ("figure", "value"), rows)
         return
     for name, value in rows:
         note(f"{name}: {value}")
     print_json(summary(result, directory))
+
+
+def figures(result: dict[str, Any], directory: Path) -> list[tuple[str, str]]:
+    """What a reader wants to know of a finished run, as (figure, value)."""
+    accuracy = result["accuracy"]
+    rows = [(f"test accuracy, {name}", f"{100 * value:.2f} %") for name, value in accuracy.items()]
+    compared = sum(row["spikes"] + row["logits"] for row in result["agreement"])
+    rows += [
+        ("artifact", f"{result['artifact_bytes']:,} bytes ({result['size']['fp32_bytes']:,} in 32-bit floats)"),
+        ("differing bits", f"{result['differing_bits']} of {compared:,} spikes and logits"),
+    ]
+    rows += _speed(result.get("latency", []))
+    return [*rows, ("time", f"{result['seconds']:.0f} s"), ("report", str(directory / "report.html"))]
+
+
+def _speed(latency: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """The engine's time for one sample, and how many times longer the rivals take."""
+    single = [row for row in latency if row["batch"] == 1]
+    if not single:
+        return []
+    own = min((row for row in single if row["runtime"] == "bitspike"), key=lambda row: row["median_s"])
+    rows = [(f"one sample, {own['name']}", f"{1e6 * own['median_s']:.1f} µs, one thread")]
+    for row in single:
+        if row["runtime"] != "bitspike":
+            rows.append((f"one sample, {row['name']}", f"{row['ratio']:.1f} times that"))
+    return rows
 
 
 def summary(result: dict[str, Any], directory: Path) -> dict[str, Any]:

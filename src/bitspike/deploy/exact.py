@@ -252,6 +252,8 @@ def _integer_sum(source: Source, x: Tensor) -> Tensor:
         flat = F.conv2d(flat, weight, None, layer.stride, layer.padding, 1, layer.groups)
     else:
         flat = F.linear(flat.flatten(1), weight)[..., None, None]
+    if flat.is_cuda:  # cuDNN may choose an algorithm with fractions inside (Winograd); the sums are integers
+        flat = round_ste(flat)
     return flat.expand(x.shape[0], *flat.shape) if repeated else flat.unflatten(0, x.shape[:2])
 
 

@@ -25,8 +25,8 @@ __all__ = ["load_checkpoint", "load_weights", "save_checkpoint", "save_weights",
 def save_checkpoint(directory: Path, model: nn.Module, optimizer: torch.optim.Optimizer, state: dict[str, Any]) -> None:
     """Write ``model``, ``optimizer`` and the JSON ``state`` (with ``state["epoch"]``) and make them the latest."""
     name = f"epoch-{state['epoch']:04d}"
-    if (directory / name).exists():  # never remove what latest.json may name before the new one is in place
-        name += "-again" if not (directory / f"{name}-again").exists() else "-again-2"
+    while (directory / name).exists():  # never remove what latest.json may name before the new one is in place
+        name += "-again"
     partial = directory / f".{name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
@@ -38,7 +38,6 @@ def save_checkpoint(directory: Path, model: nn.Module, optimizer: torch.optim.Op
             os.fsync(handle.fileno())
     write_json(partial / "state.json", state | {"optimizer": scalars, "optimizer_type": type(optimizer).__name__})
     final = directory / name
-    shutil.rmtree(final, ignore_errors=True)
     os.replace(partial, final)
     write_json(directory / "latest.json", {"checkpoint": name})
     for old in directory.glob("epoch-*"):
@@ -73,6 +72,8 @@ def load_checkpoint(
 def discard_checkpoints(directory: Path) -> None:
     """Forget the checkpoints of an earlier run in ``directory``, so that nothing resumes from them."""
     (directory / "latest.json").unlink(missing_ok=True)
+    for folder in directory.glob("epoch-*"):
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def save_weights(path: Path, model: nn.Module) -> None:
