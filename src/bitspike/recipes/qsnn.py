@@ -32,6 +32,7 @@ from .run import RunDirectory
 
 __all__ = ["DataChoice", "QSNNConfig", "Regulation", "build_model", "load_data", "restore", "run"]
 
+SELF_TEST_BYTES = 4096  # samples stored for the self-test; long frame sequences would outweigh the network
 REFERENCE_SAMPLES = 1000  # the numpy reference is slow; torch and every engine level see the whole test set
 EXACT_SEED_OFFSET = 1000  # the fine-tuning stage sees other batches than the training stage
 
@@ -223,7 +224,8 @@ def compile_for(exact: deploy.exact.ExactModel, config: QSNNConfig, bundle: Data
         "seed": config.seed,
     }
     samples = bundle.validation.inputs if len(bundle.validation) else bundle.train.inputs
-    return deploy.compile(exact, np.ascontiguousarray(samples[:64]), meta=meta)
+    stored = min(2, SELF_TEST_BYTES // samples[0].nbytes)
+    return deploy.compile(exact, np.ascontiguousarray(samples[:64]), meta=meta, test_vectors=stored)
 
 
 def differing_bits(agreement: list[dict[str, Any]]) -> int:
