@@ -58,6 +58,9 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path):
     config = recipes.load_config("q-snn", "digits", SHORT)
     folder = recipes.RunDirectory(tmp_path)
     folder.begin("q-snn", config, resume=False)
+    folder.begin("q-snn", config, resume=False)  # nothing was trained yet, so nothing is lost
+    folder.stage("quantized").mkdir()
+    (folder.stage("quantized") / "latest.json").write_text("{}")
     with pytest.raises(ConfigError, match="--resume"):
         folder.begin("q-snn", config, resume=False)
     folder.begin("q-snn", config, resume=True)

@@ -70,13 +70,7 @@ class Trainer:
 
         With ``resume`` a checkpoint in ``directory`` is continued (a finished one returns its records at once).
         """
-        fabric = Fabric(
-            accelerator=self.runtime.accelerator,
-            devices=self.runtime.devices,
-            num_nodes=self.runtime.nodes,
-            strategy=self.runtime.strategy,
-            precision=self.config.precision,  # type: ignore[arg-type]
-        )
+        fabric = self._fabric()
         fabric.launch()
         optimizer = build_optimizer(model, self.config)
         wrapped, wrapped_optimizer = fabric.setup(model, optimizer)  # sets precision and device, so it precedes loading
@@ -103,6 +97,19 @@ class Trainer:
                     self.logger(epoch, record)
             fabric.barrier()
         return history
+
+    def _fabric(self) -> Fabric:
+        """ConfigError in Fabric's own words where the runtime asks for what is not here."""
+        try:
+            return Fabric(
+                accelerator=self.runtime.accelerator,
+                devices=self.runtime.devices,
+                num_nodes=self.runtime.nodes,
+                strategy=self.runtime.strategy,
+                precision=self.config.precision,  # type: ignore[arg-type]
+            )
+        except (RuntimeError, ValueError, TypeError) as error:
+            raise ConfigError(f"{self.runtime}: {error}") from None
 
     def _epoch(
         self, fabric: Fabric, model: Any, optimizer: Any, data: DataBundle, augment: Augment, epoch: int
