@@ -26,7 +26,7 @@ def register(app: typer.Typer) -> None:
 
 
 def inspect(file: File, level: Level = None, as_json: Json = False) -> None:
-    """Verify an artifact, run its self-test and show its layers."""
+    """Verify an artifact, self-test it, show its layers."""
     from .. import engine
 
     network = engine.load(file, level=level)
@@ -66,7 +66,7 @@ def infer(
     level: Level = None,
     as_json: Json = False,
 ) -> None:
-    """Classify samples with the native engine; prints class and logits."""
+    """Classify samples with the native engine."""
     from .. import engine
 
     network = engine.load(file, level=level)
@@ -103,7 +103,10 @@ def bench(
     samples: Annotated[Path | None, typer.Option(help="Real samples, as for 'infer' (default: random bytes).")] = None,
     as_json: Json = False,
 ) -> None:
-    """Measure latency, peak memory and size of an artifact beside torch and ONNX Runtime running the same network."""
+    """Latency and memory of an artifact beside its rivals.
+
+    torch and ONNX Runtime (fp32 and int8) run the same integers as floats, in the same run.
+    """
     from .. import engine, measure
 
     rivals = [name for name in against.split(",") if name]

@@ -30,7 +30,7 @@ def demo(
     seed: Annotated[int, typer.Option(help="Seed of weights, batches and augmentation.")] = 0,
     threads: Annotated[int, typer.Option(help="CPU threads (0: as many as torch chooses).")] = 0,
 ) -> None:
-    """Train, compress, ship and prove a 1-bit network on real handwritten digits.
+    """The main job, end to end, on real handwritten digits.
 
     A full-precision baseline, then Q-SNN with 1-bit weights and 4-bit membranes, exact fine-tuning, export, the native
     engine over the whole test set, the proof that every spike and logit agrees, and a report. About a minute, offline.

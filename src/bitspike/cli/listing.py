@@ -25,7 +25,7 @@ def list_things(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help=JSON_OPTION_HELP)] = False,
 ) -> None:
-    """List the models, recipes, neurons, data sets, shipped configurations or export targets."""
+    """List models, recipes, data sets, configurations, targets."""
     if kind is not None and kind not in KINDS:
         raise ConfigError(f"cannot list {kind!r}, accepted: {', '.join(KINDS)}")
     found = {name: _collect(name) for name in ([kind] if kind else KINDS)}

@@ -62,9 +62,9 @@ def train(
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard scalars.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Train a published system on real data, ship it as an artifact and measure it.
+    """Train a published system, ship it and measure it.
 
-    Writes config.json, checkpoints, model.bspk, result.json and report.html to the run's folder.
+    Real data in, an artifact and every figure out: writes config.json, checkpoints, model.bspk, result.json and report.html to the run's folder.
     """
     from .. import recipes
 
@@ -98,7 +98,10 @@ def evaluate(
     data_root: Root = None,
     as_json: Json = False,
 ) -> None:
-    """Accuracy of a run's network, by the exact torch forward and by the engine on the shipped file."""
+    """Accuracy of a run, by torch and by the native engine.
+
+    The exact torch forward of the trained weights, and the engine on the shipped file.
+    """
     from .. import engine, learn, recipes
 
     if split not in ("validation", "test"):
@@ -128,7 +131,10 @@ def compress(
     threads: Threads = 0,
     as_json: Json = False,
 ) -> None:
-    """Compress a run's full-precision network with another configuration, fine-tune it and ship it as a new run."""
+    """Compress a run's full-precision network into a new run.
+
+    Applies the configuration, trains from the full-precision weights, fine-tunes, ships and measures.
+    """
     from .. import compress as methods
     from .. import recipes
 
@@ -153,7 +159,7 @@ def export(
     output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write (default: RUN.bspk).")] = None,
     data_root: Root = None,
 ) -> None:
-    """Lower a run's trained weights again and write the deployable file."""
+    """Write a run's deployable file from its weights."""
     if to not in EXPORT_TARGETS:
         raise ConfigError(f"--to is {to!r}, accepted: {', '.join(EXPORT_TARGETS)}")
     from .. import recipes
@@ -168,7 +174,7 @@ def report(
     run: Run,
     output: Annotated[Path | None, typer.Option("-o", "--output", help="HTML file (default: RUN/report.html).")] = None,
 ) -> None:
-    """Write the run's self-contained HTML report from its recorded figures."""
+    """Write a run's HTML report from its figures."""
     from .. import measure, recipes
 
     folder = recipes.RunDirectory(run)

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor
 
-__all__ = ["EpochProgress", "Running"]
+__all__ = ["EpochProgress", "Running", "activity"]
+
+
+@contextmanager
+def activity(title: str) -> Iterator[None]:
+    """Show on stderr that something without a known length is under way: a spinner on a terminal, else one line."""
+    console = Console(stderr=True)
+    if console.is_terminal:
+        with console.status(title):
+            yield
+    else:
+        print(title, file=sys.stderr, flush=True)
+        yield
 
 
 class Running:

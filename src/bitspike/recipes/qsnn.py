@@ -26,6 +26,7 @@ from ..compress import QSNN
 from ..data import DataBundle
 from ..errors import ConfigError
 from ..learn import Runtime, SpikeRegulation, TrainConfig, Trainer
+from ..learn.progress import activity
 from ..ops import leave_processes
 from .registry import register_recipe
 from .run import RunDirectory
@@ -136,14 +137,15 @@ def run(
     accuracy["quantized"] = learn.evaluate(quantized, test).accuracy
     accuracy["exact"] = learn.evaluate(exact, test).accuracy
     accuracy["engine"] = float((network.run(test.inputs).argmax(-1) == test.labels).mean())
-    figures = measure.measure_all(
-        folder.artifact,
-        exact,
-        test.inputs,
-        test.labels,
-        latency_budget_s=latency_budget_s,
-        reference_samples=REFERENCE_SAMPLES,
-    )
+    with activity(f"measuring; comparing every spike of {len(test):,} test samples on every executor"):
+        figures = measure.measure_all(
+            folder.artifact,
+            exact,
+            test.inputs,
+            test.labels,
+            latency_budget_s=latency_budget_s,
+            reference_samples=REFERENCE_SAMPLES,
+        )
     validation = {name: records[-1].get("validation_accuracy") for name, records in history.items() if records}
     result = {
         "title": f"Q-SNN on {config.data.name}",
