@@ -64,7 +64,8 @@ def train(
 ) -> None:
     """Train a published system, ship it and measure it.
 
-    Real data in, an artifact and every figure out: writes config.json, checkpoints, model.bspk, result.json and report.html to the run's folder.
+    Real data in, an artifact and every figure out: writes config.json, checkpoints, model.bspk, result.json and
+    report.html to the run's folder.
     """
     from .. import recipes
 
