@@ -19,7 +19,13 @@ LEVELS = [
     {"cli"},
 ]
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
-FORBIDDEN = {("deploy", "learn"), ("engine", "learn"), ("deploy", "compress"), ("learn", "deploy"), ("compress", "learn")}
+FORBIDDEN = {
+    ("deploy", "learn"),
+    ("engine", "learn"),
+    ("deploy", "compress"),
+    ("learn", "deploy"),
+    ("compress", "learn"),
+}
 NUMPY_ONLY = {("engine", "deploy")}  # the graph's dataclasses, imported when a graph is asked for
 
 

@@ -11,7 +11,10 @@ ROOT = Path(__file__).parent.parent
 
 def test_tables_agree_with_result_files():
     done = subprocess.run(
-        [sys.executable, ROOT / "benchmarks" / "method_tables.py", "--check"], capture_output=True, text=True, timeout=60
+        [sys.executable, ROOT / "benchmarks" / "method_tables.py", "--check"],
+        capture_output=True,
+        text=True,
+        timeout=60,
     )
     assert done.returncode == 0, done.stdout + done.stderr
 

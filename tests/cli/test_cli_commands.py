@@ -156,7 +156,19 @@ def test_torchrun_trains_with_two_processes_and_ships_once(tmp_path):
     short = ["train.epochs=1", "exact.epochs=1", "baseline=null", 'model.widths=[8, "P", 9, "P"]']
     settings = [word for change in short for word in ("--set", change)]
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "bitspike"]
-    command = [*launch, "train", "q-snn", "--data", "digits", "--devices", "2", "--accelerator", "cpu", "--threads", "1"]
+    command = [
+        *launch,
+        "train",
+        "q-snn",
+        "--data",
+        "digits",
+        "--devices",
+        "2",
+        "--accelerator",
+        "cpu",
+        "--threads",
+        "1",
+    ]
     done = subprocess.run(
         [*command, "--out", str(tmp_path / "run"), *settings, "--json"], capture_output=True, text=True, timeout=240
     )

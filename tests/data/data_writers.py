@@ -62,8 +62,7 @@ def tar_bytes(members: dict[str, bytes], mode: str) -> bytes:
 
 def event_bytes(x: list[int], y: list[int], polarity: list[int], time: list[int]) -> bytes:
     return b"".join(
-        bytes([a, b]) + ((p << 23) | t).to_bytes(3, "big")
-        for a, b, p, t in zip(x, y, polarity, time, strict=True)
+        bytes([a, b]) + ((p << 23) | t).to_bytes(3, "big") for a, b, p, t in zip(x, y, polarity, time, strict=True)
     )
 
 

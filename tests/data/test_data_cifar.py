@@ -26,9 +26,7 @@ def members10() -> dict[str, bytes]:
 
 def members100(subset: bool) -> dict[str, bytes]:
     end = "_subset" if subset else ""
-    return {
-        f"{part}{end}": cifar_batch(200, 100, "fine_labels", i) for i, part in enumerate(("train", "test"))
-    }
+    return {f"{part}{end}": cifar_batch(200, 100, "fine_labels", i) for i, part in enumerate(("train", "test"))}
 
 
 def write(folder: Path, members: dict[str, bytes], suffix: str) -> None:

@@ -22,10 +22,7 @@ def test_digits_counts_and_format() -> None:
     from sklearn.datasets import load_digits
 
     everything = sorted(rows((load_digits().images[:, None] * 15).astype(np.uint8)))
-    assert (
-        sorted(rows(np.concatenate([s.inputs for s in (data.train, data.validation, data.test)])))
-        == everything
-    )
+    assert sorted(rows(np.concatenate([s.inputs for s in (data.train, data.validation, data.test)]))) == everything
 
 
 def test_digits_constants_are_those_of_the_training_images() -> None:
@@ -76,10 +73,7 @@ def test_order_is_pinned() -> None:
     assert permutation(7, "epoch-order", 3, 8).tolist() == PINNED
     raw = words(0, "x", 0, (100_000,))
     assert (words(0, "x", 0, (10,)) == raw[:10]).all()
-    assert (
-        not np.isin(words(0, "x", 1, (1000,)), raw).any()
-        and not np.isin(words(0, "y", 0, (1000,)), raw).any()
-    )
+    assert not np.isin(words(0, "x", 1, (1000,)), raw).any() and not np.isin(words(0, "y", 0, (1000,)), raw).any()
     assert np.abs(np.bincount(below(raw, 9)) / len(raw) - 1 / 9).max() < 0.005
     assert uniform(raw).min() >= 0 and uniform(raw).max() < 1 and abs(uniform(raw).mean() - 0.5) < 0.005
 

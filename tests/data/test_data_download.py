@@ -33,8 +33,7 @@ def test_no_network_names_the_url(name: str, cache: Path, monkeypatch: pytest.Mo
 def test_download_checks_and_caches(tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write_mnist(tmp_path / "server", suffix=".gz")
     sums = tuple(
-        hashlib.md5((tmp_path / "server" / f"{stem}.gz").read_bytes()).hexdigest()
-        for stem in mnist_module._ALL_STEMS
+        hashlib.md5((tmp_path / "server" / f"{stem}.gz").read_bytes()).hexdigest() for stem in mnist_module._ALL_STEMS
     )
     calls: list[str] = []
 

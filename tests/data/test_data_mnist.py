@@ -70,9 +70,7 @@ def test_idx_any_bytes_after_magic(code: int, axes: int, rest: bytes) -> None:
 
 
 @settings(max_examples=200, deadline=None)
-@given(
-    st.sampled_from([8, 9, 11, 12, 13, 14]), st.lists(st.integers(0, 5), min_size=1, max_size=4), st.data()
-)
+@given(st.sampled_from([8, 9, 11, 12, 13, 14]), st.lists(st.integers(0, 5), min_size=1, max_size=4), st.data())
 def test_idx_near_valid(code: int, shape: list[int], data: st.DataObject) -> None:
     head = bytes([0, 0, code, len(shape)]) + struct.pack(f">{len(shape)}I", *shape)
     _outcome(head + data.draw(st.binary(max_size=64)))
@@ -134,9 +132,7 @@ def test_every_flipped_header_bit_is_noticed(tmp_path: Path, stem: str) -> None:
                 load("mnist", tmp_path)
 
 
-@pytest.mark.parametrize(
-    ("suffix", "position"), [(".gz", 0), (".gz", -6), (".xz", 1), (".xz", 60), (".xz", -1)]
-)
+@pytest.mark.parametrize(("suffix", "position"), [(".gz", 0), (".gz", -6), (".xz", 1), (".xz", 60), (".xz", -1)])
 def test_damaged_packing(tmp_path: Path, suffix: str, position: int) -> None:
     write_mnist(tmp_path, suffix=suffix)
     path = tmp_path / f"{TRAIN_IMAGES}{suffix}"

@@ -38,9 +38,7 @@ def test_fashion_mnist(shared_data: Path) -> None:
     assert data.test.labels[:10].tolist() == [9, 2, 1, 1, 6, 1, 4, 6, 5, 7]
     assert digest(data.test.inputs) == FASHION_TEST
     pixels = np.concatenate([data.train.inputs, data.validation.inputs]) / np.float32(255)
-    assert pixels.mean() == pytest.approx(0.2860, abs=1e-4) and pixels.std() == pytest.approx(
-        0.3530, abs=1e-4
-    )
+    assert pixels.mean() == pytest.approx(0.2860, abs=1e-4) and pixels.std() == pytest.approx(0.3530, abs=1e-4)
 
 
 @pytest.mark.slow

@@ -46,8 +46,7 @@ def test_crop_is_a_window_of_the_padded_picture(name: str) -> None:
     seen = set()
     for image, cropped in zip(x, result, strict=True):
         channels = [
-            np.pad(plane, pad, constant_values=zero)
-            for plane, zero in zip(image, COLOUR.zero_point, strict=True)
+            np.pad(plane, pad, constant_values=zero) for plane, zero in zip(image, COLOUR.zero_point, strict=True)
         ]
         padded = np.stack(channels)
         places = [
