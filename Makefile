@@ -1,11 +1,12 @@
 # make demo   environment, build, and the main job on embedded real data
 # make test   environment, build, lint, types and all tests
-# make fuzz   long loader fuzzing under sanitizers (CASES=..., SEED=...)
+# make fuzz   long fuzzing under sanitizers; figures in results/engine/fuzz.json (LOADER=..., DIFFERENTIAL=..., SEED=...)
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/*.inl)
-CASES ?= 1000000
+LOADER ?= 10000000
+DIFFERENTIAL ?= 100000
 SEED ?= 0
 
 .PHONY: demo test lint fuzz bench clean
@@ -31,11 +32,12 @@ $(INSTALLED): pyproject.toml constraints.txt $(NATIVE)
 fuzz: $(INSTALLED)
 	cmake -S . -B build/fuzz -DBITSPIKE_FUZZ=ON -DBITSPIKE_PYTHON=OFF
 	cmake --build build/fuzz
-	$(BIN)/python -m tests.engine.corpus build/fuzz/corpus
-	build/fuzz/fuzz_loader build/fuzz/corpus --cases $(CASES) --seed $(SEED)
+	cmake -S . -B build/fuzz-thread -DBITSPIKE_FUZZ=ON -DBITSPIKE_SANITIZE=thread -DBITSPIKE_PYTHON=OFF
+	cmake --build build/fuzz-thread --target check_threads check_pool
+	$(BIN)/python -m tests.engine.fuzz --loader $(LOADER) --differential $(DIFFERENTIAL) --seed $(SEED)
 
 bench: $(INSTALLED)
-	$(BIN)/python benchmarks/latency.py
+	$(BIN)/python benchmarks/engine.py
 
 clean:
 	rm -rf .venv build runs

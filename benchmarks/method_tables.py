@@ -11,9 +11,14 @@ import json
 import re
 import statistics
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
+
+import engine_tables
+import web_table
+from engine_tables import markdown
 
 from bitspike.cli.runs import figures
 
@@ -97,7 +102,18 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablation-digits": lambda: ablation_table("q-snn/ablation-digits.json"),
     "latency-digits": lambda: latency_table("q-snn/digits-seed0.json"),
     "latency-fashion-mnist": lambda: latency_table("q-snn/fashion-mnist-seed0.json"),
+    "web": lambda: web_table.table(json.loads((RESULTS / "web" / "chromium.json").read_text())["results"]),
 }
+
+
+def engine_table(name: str) -> str:
+    """A table of what ``engine.py`` measured."""
+    section, _, make = engine_tables.TABLES[name]
+    result = json.loads((RESULTS / "engine" / "engine.json").read_text())
+    return make(result) if not section or result.get(section) else "Not measured."
+
+
+TABLES |= {f"engine-{name}": partial(engine_table, name) for name in engine_tables.TABLES}
 
 
 def percent(value: float) -> str:
@@ -110,12 +126,6 @@ def spread(values: list[float]) -> str:
     if len(values) == 1:
         return percent(values[0])
     return f"{100 * statistics.mean(values):.2f} ± {100 * statistics.stdev(values):.2f} %"
-
-
-def markdown(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> str:
-    header = list(header)
-    lines = [header, ["---"] * len(header), *rows]
-    return "\n".join("| " + " | ".join(str(cell) for cell in line) + " |" for line in lines)
 
 
 def rewritten(text: str) -> str:

@@ -9,6 +9,7 @@
 #include <cstring>
 #include <memory>
 
+#include "bench/peak.hpp"
 #include "dispatch.hpp"
 #include "network.hpp"
 
@@ -24,11 +25,13 @@ using Samples = nb::ndarray<const std::uint8_t, nb::ndim<2>, nb::c_contig, nb::d
 using Numbers = nb::ndarray<std::int32_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 using Spikes = nb::ndarray<std::uint8_t, nb::ndim<2>, nb::c_contig, nb::device::cpu>;
 
-std::unique_ptr<Network> load(const nb::bytes& file, const std::string& level, std::uint64_t max_memory) {
+std::unique_ptr<Network> load(const nb::bytes& file, const std::string& level, std::uint64_t max_memory,
+                              const std::vector<std::string>& families) {
   const auto* begin = static_cast<const std::uint8_t*>(file.data());
   std::vector<std::uint8_t> copy(begin, begin + file.size());
   const nb::gil_scoped_release release;
-  return std::make_unique<Network>(std::move(copy), bitspike::select_level(level), max_memory);
+  return std::make_unique<Network>(std::move(copy), bitspike::select_level(level), max_memory,
+                                   families);
 }
 
 // Rows of `array` must be one per sample and exactly `size` long: the last line of defence before raw pointers.
@@ -40,7 +43,7 @@ void require_rows(const Array& array, std::size_t samples, std::size_t size, con
   }
 }
 
-void run(const Network& network, const Samples& samples, Numbers out, bool steps) {
+void run(const Network& network, const Samples& samples, Numbers out, bool steps, unsigned threads) {
   const Graph& graph = network.graph();
   const std::size_t n = samples.shape(0), classes = graph.readout().channels;
   require_rows(samples, n, graph.sample_size(), "samples");
@@ -48,7 +51,13 @@ void run(const Network& network, const Samples& samples, Numbers out, bool steps
   Network::Outputs outputs;
   (steps ? outputs.steps : outputs.logits) = out.data();
   const nb::gil_scoped_release release;
-  network.run(samples.data(), n, outputs);
+  network.run(samples.data(), n, outputs, threads);
+}
+
+std::vector<double> profile(const Network& network, const Samples& samples, unsigned repeats) {
+  require_rows(samples, 1, network.graph().sample_size(), "samples");
+  const nb::gil_scoped_release release;
+  return network.profile(samples.data(), repeats);
 }
 
 void trace(const Network& network, const Samples& samples, const std::vector<Spikes>& out) {
@@ -98,6 +107,7 @@ nb::dict node(const Network& network, std::size_t index, bool arrays) {
   d["bits"] = n.bits;
   d["option"] = n.option;
   d["soft_reset"] = n.soft_reset;
+  d["kernels"] = bitspike::family_name(network.family(index));
   if (!arrays) return d;
   nb::list params;
   for (const auto& p : n.params) params.append(raw(p));
@@ -118,15 +128,21 @@ NB_MODULE(_native, m) {
     return names;
   });
   m.def("select_level", [](const std::string& name) { return std::string(bitspike::select_level(name).name); });
+  m.def("families", &bitspike::family_names);
   m.def("crc32c", [](const nb::bytes& data, std::uint32_t previous) {
     return bitspike::crc32c({static_cast<const std::uint8_t*>(data.data()), data.size()}, previous);
   }, nb::arg("data"), nb::arg("previous") = 0);
 
+  m.def("peak", &bitspike::bench::peak, nb::arg("level"), nb::arg("mix"), nb::call_guard<nb::gil_scoped_release>());
+  m.def("peak_mixes", &bitspike::bench::peak_mixes, nb::arg("level"));
+
   nb::class_<Network>(m, "Network")
-      .def(nb::new_(&load), nb::arg("file"), nb::arg("level"), nb::arg("max_memory"))
-      .def("run", &run, nb::arg("samples"), nb::arg("out").noconvert(), nb::arg("steps"))
+      .def(nb::new_(&load), nb::arg("file"), nb::arg("level"), nb::arg("max_memory"), nb::arg("families"))
+      .def("run", &run, nb::arg("samples"), nb::arg("out").noconvert(), nb::arg("steps"),
+           nb::arg("threads"))
       .def("trace", &trace, nb::arg("samples"), nb::arg("out").noconvert())
       .def("self_test", &self_test)
+      .def("profile", &profile, nb::arg("samples"), nb::arg("repeats"))
       .def("node", &node, nb::arg("index"), nb::arg("arrays"))
       .def_prop_ro("node_count", [](const Network& n) { return n.graph().nodes.size(); })
       .def_prop_ro("time_steps", [](const Network& n) { return n.graph().time_steps; })
@@ -134,6 +150,10 @@ NB_MODULE(_native, m) {
       .def_prop_ro("artifact_bytes", &Network::artifact_bytes)
       .def_prop_ro("memory_bytes", &Network::memory_bytes)
       .def_prop_ro("test_vectors", [](const Network& n) { return n.graph().test_vectors.count; })
+      .def_prop_ro("test_sample", [](const Network& n) {
+        const Graph& graph = n.graph();
+        return optional_bytes({graph.test_vectors.body.data, graph.sample_size()}, graph.test_vectors.count > 0);
+      })
       .def_prop_ro("calib", [](const Network& n) { return optional_bytes(n.graph().calib, n.graph().has_calib); })
       .def_prop_ro("meta", [](const Network& n) { return optional_bytes(n.graph().meta, n.graph().has_meta); });
 }

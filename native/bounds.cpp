@@ -21,8 +21,9 @@ class Prover {
 
   // Ends of `weights` times the source, per output channel; each source value is a sum over `area` pixels.
   std::vector<Ends> product(const std::vector<std::int8_t>& weights, std::int64_t area) const;
-  Range currents(const std::vector<std::int8_t>& weights) const;
+  Range currents(const std::vector<std::int8_t>& weights);
   void logits(const std::vector<std::int8_t>& weights) const;
+  Range attention() const;
   Range membranes();
   Range counts() const;
   Range inputs() const;
@@ -68,11 +69,12 @@ std::vector<Ends> Prover::product(const std::vector<std::int8_t>& weights, std::
   return ends;
 }
 
-Range Prover::currents(const std::vector<std::int8_t>& weights) const {
+Range Prover::currents(const std::vector<std::int8_t>& weights) {
   Range range;
   std::uint32_t channel = 0;
   for (const Ends& ends : product(weights, 1)) {
     require_int32(channel++, ends, "the current");
+    node_.fits_int16.push_back(ends.low >= INT16_MIN && ends.high <= INT16_MAX);
     range.low.push_back(static_cast<std::int32_t>(ends.low));
     range.high.push_back(static_cast<std::int32_t>(ends.high));
   }
@@ -88,6 +90,18 @@ void Prover::logits(const std::vector<std::int8_t>& weights) const {
     const std::int64_t bias = node_.params[0][channel];
     require_int32(channel++, {(ends.low + bias) * steps, (ends.high + bias) * steps}, "the logit");
   }
+}
+
+// Every query channel of the head meets every token of key and value.
+Range Prover::attention() const {
+  const Node& key = graph_.nodes[node_.sources[1]];
+  const auto dimension = static_cast<std::int64_t>(key.channels / node_.groups);
+  const std::int64_t most = dimension * static_cast<std::int64_t>(key.pixels());  // below 2^48
+  require_int32(0, {0, most}, "the current");
+  Range range;
+  range.low.assign(node_.channels, 0);
+  range.high.assign(node_.channels, static_cast<std::int32_t>(most));
+  return range;
 }
 
 Range Prover::membranes() {
@@ -152,6 +166,8 @@ Range prove_range(Graph& graph, std::size_t index, const std::vector<Range>& ran
     case Op::Conv:
     case Op::Linear:
       return prover.currents(weights);
+    case Op::Attention:
+      return prover.attention();
     case Op::Lif:
       return prover.membranes();
     case Op::SumPool:

@@ -33,6 +33,17 @@ std::uint32_t table_crc(Bytes file, std::uint32_t sections) {
 
 }  // namespace
 
+std::string join(const Piece* pieces, std::size_t count) {
+  std::string text;
+  for (const Piece* p = pieces; p != pieces + count; ++p) {
+    if (p->negative) text += '-';
+    text += p->text ? std::string(p->text) : std::to_string(p->magnitude);
+  }
+  return text;
+}
+
+void fail_with(const Piece* pieces, std::size_t count) { throw FormatError(join(pieces, count)); }
+
 std::uint32_t crc32c(Bytes bytes, std::uint32_t previous) {
   std::uint32_t crc = ~previous;
   for (std::uint64_t i = 0; i < bytes.size; ++i) crc = (crc >> 8) ^ kCrcTable[(crc ^ bytes.data[i]) & 0xFF];

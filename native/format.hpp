@@ -5,9 +5,9 @@
 #include <array>
 #include <cstddef>
 #include <cstdint>
-#include <sstream>
 #include <stdexcept>
 #include <string>
+#include <type_traits>
 
 #if defined(__BYTE_ORDER__) && __BYTE_ORDER__ != __ORDER_LITTLE_ENDIAN__
 #error "bitspike reads files and packs bits in little-endian order"
@@ -21,11 +21,25 @@ class FormatError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
+// A piece of a message: text or an integer. Plain data, so that the many places that may fail are little code.
+struct Piece {
+  Piece(const char* t) : text(t) {}
+  Piece(const std::string& t) : text(t.c_str()) {}
+  template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
+  Piece(T n) : negative(n < T{0}), magnitude(negative ? 0 - static_cast<std::uint64_t>(n) : static_cast<std::uint64_t>(n)) {}
+
+  const char* text = nullptr;  // null: the integer
+  bool negative = false;
+  std::uint64_t magnitude = 0;
+};
+
+std::string join(const Piece* pieces, std::size_t count);
+[[noreturn]] void fail_with(const Piece* pieces, std::size_t count);
+
 template <class... Parts>
 [[noreturn]] void fail(const Parts&... parts) {
-  std::ostringstream text;
-  (text << ... << parts);
-  throw FormatError(text.str());
+  const Piece pieces[] = {parts...};
+  fail_with(pieces, sizeof...(parts));
 }
 
 // Bytes owned by someone else.

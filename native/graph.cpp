@@ -4,7 +4,8 @@
 namespace bitspike {
 
 const char* op_name(Op op) {
-  static constexpr const char* names[kOps] = {"Input", "Conv", "Linear", "Lif", "OrPool", "SumPool", "Add", "Readout"};
+  static constexpr const char* names[kOps] = {"Input",   "Conv", "Linear",  "Lif",      "OrPool",
+                                              "SumPool", "Add",  "Readout", "Attention"};
   return names[static_cast<std::uint32_t>(op)];
 }
 

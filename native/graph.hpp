@@ -9,8 +9,8 @@
 
 namespace bitspike {
 
-enum class Op : std::uint32_t { Input, Conv, Linear, Lif, OrPool, SumPool, Add, Readout };
-constexpr std::uint32_t kOps = 8;
+enum class Op : std::uint32_t { Input, Conv, Linear, Lif, OrPool, SumPool, Add, Readout, Attention };
+constexpr std::uint32_t kOps = 9;
 const char* op_name(Op op);
 
 // What an edge carries; see ir.py.
@@ -20,10 +20,11 @@ const char* kind_name(Kind kind);
 struct Node {
   Op op = Op::Input;
   Kind kind = Kind::Input;  // of the edge that leaves the node
-  std::uint32_t sources[2] = {0, 0};
+  std::uint32_t sources[3] = {0, 0, 0};  // Attention: query, key, value
   std::uint32_t source_count = 0;
   std::uint32_t channels = 0, height = 0, width = 0;  // of the output
-  std::uint32_t kernel_height = 0, kernel_width = 0, stride = 0, padding = 0, groups = 0;  // unused ones are 0
+  std::uint32_t kernel_height = 0, kernel_width = 0, stride = 0, padding = 0;  // unused ones are 0
+  std::uint32_t groups = 0;  // of a Conv; heads of an Attention
   std::uint32_t bits = 0;    // of a weight, or of a membrane
   std::uint32_t option = 0;  // Input: frames; Lif: leak shift; Readout: 1 if pixels are summed
   bool soft_reset = false;
@@ -32,7 +33,7 @@ struct Node {
   std::vector<std::vector<std::int32_t>> params;
   Bytes packed_weights;             // in the file
   std::uint64_t weight_inputs = 0;  // weights per output channel
-  std::vector<bool> fits_int16;     // Lif: per channel, the membrane provably stays within 16 bits
+  std::vector<bool> fits_int16;     // per channel, the membrane (Lif) or weighted sum provably stays within 16 bits
 
   std::uint64_t pixels() const { return std::uint64_t{height} * width; }
   std::uint64_t size() const { return pixels() * channels; }

@@ -45,6 +45,9 @@ struct LifTask {
   std::size_t out_step_stride, out_pixel_stride;
 };
 
+struct EventKernels;
+struct TableKernels;
+
 struct Kernels {
   const char* name;
   // Bits times b-bit weights. One plane: weights are -1 and +1; more: two's complement planes, lowest first.
@@ -61,6 +64,8 @@ struct Kernels {
   // Sum of weights times features, modulo 2^32.
   std::int32_t (*dot_features)(const std::int8_t* weights, const std::int32_t* features, std::size_t count);
   void (*lif)(const LifTask&);
+  const EventKernels* events;
+  const TableKernels* tables;  // null where a level has none
 };
 
 const Kernels& portable_kernels();

@@ -1,6 +1,9 @@
 // AVX2: 16 lanes are two 256-bit halves; bits are counted with a 16-entry table per nibble.
 #include "kernels.hpp"
 
+#include "events.hpp"
+#include "tables.hpp"
+
 #if defined(__AVX2__) && defined(__POPCNT__)
 #include <immintrin.h>
 
@@ -160,7 +163,8 @@ void add_bits(const std::uint8_t* bits, std::size_t bytes, std::int32_t* sums) {
 }  // namespace
 
 const Kernels* avx2_kernels() {
-  static const Kernels table{"avx2", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif};
+  static const Kernels table{"avx2", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif,
+                             avx2_event_kernels(), avx2_tables()};
   return &table;
 }
 

@@ -1,6 +1,9 @@
 // AVX-512 with VPOPCNTDQ: one register holds the 16 lanes of a block.
 #include "kernels.hpp"
 
+#include "events.hpp"
+#include "tables.hpp"
+
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VPOPCNTDQ__)
 #include <immintrin.h>
 
@@ -136,7 +139,8 @@ void add_bits(const std::uint8_t* bits, std::size_t bytes, std::int32_t* sums) {
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels table{"avx512", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif};
+  static const Kernels table{"avx512", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif,
+                             avx512_event_kernels(), avx512_tables()};
   return &table;
 }
 

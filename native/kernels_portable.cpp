@@ -1,6 +1,8 @@
 // Plain C++ for any machine; also the readable version of the two vector levels.
 #include "kernels.hpp"
 
+#include "events.hpp"
+
 namespace bitspike {
 namespace {
 
@@ -119,7 +121,8 @@ void add_bits(const std::uint8_t* bits, std::size_t bytes, std::int32_t* sums) {
 }  // namespace
 
 const Kernels& portable_kernels() {
-  static const Kernels table{"portable", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif};
+  static const Kernels table{"portable", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif,
+                             &portable_event_kernels(), nullptr};
   return table;
 }
 

@@ -20,7 +20,8 @@ struct Record {
   std::uint32_t channels, height, width;
   std::uint32_t kernel_height, kernel_width, stride, padding, groups;
   std::uint32_t bits;
-  std::uint32_t options[3];
+  std::uint32_t options[2];
+  std::uint32_t third_source;  // of an Attention
   std::uint32_t codes;
 };
 static_assert(sizeof(Record) == 64, "a node record has 16 words");
@@ -137,24 +138,32 @@ void Loader::read_node(std::uint32_t index) {
 void Loader::read_sources(const Record& record) {
   Node& n = node();
   const auto none = static_cast<std::uint32_t>(-1);
-  const std::uint32_t least = n.op == Op::Input ? 0 : n.op == Op::Add ? 2 : 1;
+  const bool attention = n.op == Op::Attention;
+  const std::uint32_t least = n.op == Op::Input ? 0 : n.op == Op::Add || attention ? 2 : 1;
   const std::uint32_t most = n.op == Op::Lif ? 2 : least;
-  while (n.source_count < 2 && record.sources[n.source_count] != none) {
-    const std::uint32_t s = record.sources[n.source_count];
+  const auto add = [&](std::uint32_t s) {
     require(s < index_, "source ", static_cast<std::int32_t>(s), " is not an earlier node");
     used_[s] = true;
     n.sources[n.source_count++] = s;
-  }
+  };
+  while (n.source_count < 2 && record.sources[n.source_count] != none) add(record.sources[n.source_count]);
   require(least <= n.source_count && n.source_count <= most, n.source_count, " sources, accepted: ", least,
           most > least ? " or 2" : "");
   require(n.source_count == 2 || record.sources[1] == none, "second source is ",
           static_cast<std::int32_t>(record.sources[1]), " without a first one");
+  if (attention) {
+    add(record.third_source);
+  } else {
+    require(record.third_source == 0, "third source is ", static_cast<std::int32_t>(record.third_source),
+            ", but unused here, accepted: 0");
+  }
 }
 
 void Loader::check_kinds() const {
   for (std::uint32_t i = 0; i < node().source_count; ++i) {
     const Kind kind = source(i).kind;
-    bool accepted = kind == Kind::Spikes || (kind == Kind::Counts && node().op != Op::OrPool);
+    const bool spikes_only = node().op == Op::OrPool || node().op == Op::Attention;
+    bool accepted = kind == Kind::Spikes || (kind == Kind::Counts && !spikes_only);
     if (node().op == Op::Conv || node().op == Op::Linear) accepted = accepted || kind == Kind::Input;
     if (node().op == Op::Lif) accepted = accepted || kind == Kind::Current;
     require(accepted, "reads node ", node().sources[i], ", an edge of kind ", kind_name(kind), ", not accepted here");
@@ -171,11 +180,10 @@ void Loader::check_unused(const Record& r) const {
   zero(conv || pool, "kernel width", r.kernel_width);
   zero(conv || pool, "stride", r.stride);
   zero(conv || op == Op::OrPool, "padding", r.padding);
-  zero(conv, "groups", r.groups);
+  zero(conv || op == Op::Attention, "groups", r.groups);
   zero(node().weighted() || op == Op::Lif, "bits", r.bits);
   zero(op == Op::Input || op == Op::Lif || op == Op::Readout, "first option", r.options[0]);
   zero(op == Op::Lif, "second option", r.options[1]);
-  zero(false, "third option", r.options[2]);
   require(r.options[1] <= 1, "soft reset is ", r.options[1], ", accepted: 0 or 1");
 }
 
@@ -224,6 +232,21 @@ void Loader::check_shape() {
       require(n.kernel_height == n.kernel_width, "kernel ", n.kernel_height, " x ", n.kernel_width, " is not square");
       same(source(), false);
       break;
+    case Op::Attention: {
+      n.kind = Kind::Current;
+      const Node &query = source(0), &key = source(1), &value = source(2);
+      require(query.channels == key.channels, "query has ", query.channels, " channels, key ", key.channels,
+              ", accepted: equal numbers");
+      require(key.height == value.height && key.width == value.width, "key is ", key.height, " x ", key.width,
+              ", value ", value.height, " x ", value.width, ", accepted: equal sizes");
+      in_range("heads", n.groups, 1, kMaxDimension);
+      require(key.channels % n.groups == 0 && value.channels % n.groups == 0, "heads ", n.groups, " do not divide ",
+              key.channels, " key and ", value.channels, " value channels");
+      require(n.channels == value.channels, "channels are ", n.channels, ", expected ", value.channels);
+      require(n.height == query.height && n.width == query.width, "output is ", n.height, " x ", n.width,
+              ", expected ", query.height, " x ", query.width);
+      break;
+    }
   }
   if (n.op == Op::Conv || n.op == Op::OrPool || n.op == Op::SumPool) {
     require(n.stride >= 1, "stride is 0, accepted: at least 1");

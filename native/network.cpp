@@ -28,7 +28,14 @@ std::vector<std::size_t> last_uses(const Graph& graph) {
 
 }  // namespace
 
-Network::Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::uint64_t max_memory)
+AttentionPlan attention_plan(const Graph& graph, std::size_t index) {
+  const Node& node = graph.nodes[index];
+  const Node &query = graph.nodes[node.sources[0]], &value = graph.nodes[node.sources[2]];
+  return plan_attention(node.groups, query.channels, value.channels, query.pixels(), value.pixels(), graph.time_steps);
+}
+
+Network::Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::uint64_t max_memory,
+                 const std::vector<std::string>& families)
     : file_(std::move(file)),
       kernels_(kernels),
       // Sizes are at most 2^60 each; a limit far below lets them be added without a check.
@@ -38,22 +45,30 @@ Network::Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::ui
   graph_ = load_graph({file_.data(), file_.size()}, budget);
 
   const std::size_t count = graph_.nodes.size();
-  edges_.resize(count);
+  for (const Node& node : graph_.nodes) edges_.push_back(make_edge(node, graph_.time_steps));
+  families_ = choose_families(graph_, edges_, kernels_, families);
   projections_.resize(count);
+  spike_layers_.resize(count);
   lifs_.resize(count);
+  table_lifs_.resize(count);
   for (std::size_t i = 0; i < count; ++i) {
     const Node& node = graph_.nodes[i];
-    edges_[i] = make_edge(node, graph_.time_steps);
-    if (node.kind == Kind::Current) {
-      projections_[i] = prepare_projection(graph_, i, edges_[node.sources[0]], budget);
+    const Edge& source = edges_[node.sources[0]];
+    if (node.op == Op::Conv || node.op == Op::Linear) {
+      const bool follows = families_[i] == Family::Events || families_[i] == Family::Tables;
+      projections_[i] = prepare_projection(graph_, i, source, !follows, budget);
+      if (follows) spike_layers_[i] = prepare_spike_layer(graph_, i, source, families_[i], kernels_, budget);
     } else if (node.op == Op::Lif) {
       lifs_[i] = prepare_lif(node, budget);
+      if (by_tables(node)) {
+        table_lifs_[i] = prepare_table_lif(spike_layers_[node.sources[0]].table, node, graph_.time_steps);
+      }
     }
   }
   readout_ = prepare_readout(graph_, edges_[graph_.readout().sources[0]], budget);
   place_edges();
   place_scratch();
-  budget.charge(scratch_.size, "activations");
+  budget.charge(scratch_.size + scratch_.local.size, "activations");
   memory_bytes_ = budget.used();
 }
 
@@ -83,8 +98,18 @@ void Network::place_edges() {
 
 std::size_t Network::tile_pixels(const Node& lif) const {
   const std::size_t pixel = round_up(lif.channels, kLanes) * sizeof(std::int32_t) * graph_.time_steps;
-  const std::size_t fitting = std::clamp<std::size_t>(kTileBytes / pixel, 1, kMaxTilePixels);
-  return std::min<std::size_t>(fitting, lif.pixels());
+  std::size_t most = std::min<std::size_t>(kMaxTilePixels, lif.pixels());
+  for (std::uint32_t s = 0; s < lif.source_count; ++s) {
+    const std::size_t source = lif.sources[s];
+    if (families_[source] == Family::Tables) most = std::min(most, spike_layers_[source].table.tile_pixels);
+  }
+  return std::clamp<std::size_t>(kTileBytes / pixel, 1, most);
+}
+
+// Whether tables compute the neurons of a Lif as well.
+bool Network::by_tables(const Node& lif) const {
+  return lif.source_count == 1 && families_[lif.sources[0]] == Family::Tables &&
+         std::find(lif.fits_int16.begin(), lif.fits_int16.end(), false) == lif.fits_int16.end();
 }
 
 void Network::place_scratch() {
@@ -94,59 +119,91 @@ void Network::place_scratch() {
     if (total > limit_) fail("activations: ", total, " bytes exceed the memory limit of ", limit_, " bytes");
     size = std::max<std::size_t>(size, total);
   };
+  Scratch::Local& local = need.local;
   for (std::size_t i = 0; i < edges_.size(); ++i) {
     const Node& node = graph_.nodes[i];
     if (node.op == Op::SumPool || node.op == Op::Add) {
-      grow(need.sums, round_up(node.channels, kLanes), sizeof(std::int32_t));
+      grow(local.sums, round_up(node.channels, kLanes), sizeof(std::int32_t));
     }
     if (node.op != Op::Lif) continue;
     const std::size_t tile = tile_pixels(node), lanes = round_up(node.channels, kLanes);
     for (std::uint32_t s = 0; s < node.source_count; ++s) {
-      grow(need.currents[s], tile * graph_.time_steps * lanes, sizeof(std::int32_t));
-      if (graph_.nodes[node.sources[s]].kind != Kind::Current) continue;
-      const Projection& p = projections_[node.sources[s]];
+      const std::size_t index = node.sources[s];
+      if (!by_tables(node)) grow(local.currents[s], tile * graph_.time_steps * lanes, sizeof(std::int32_t));
+      if (graph_.nodes[index].kind != Kind::Current) continue;
+      if (graph_.nodes[index].op == Op::Attention) {
+        const AttentionPlan plan = attention_plan(graph_, index);
+        grow(need.attention[s], plan.shared_bytes(), 1);
+        grow(local.attention, plan.local_bytes(), 1);
+        continue;
+      }
+      if (families_[index] == Family::Tables) {
+        const TableLayer& layer = spike_layers_[index].table;
+        grow(need.planes[s], layer.source.bytes, 1);
+        grow(local.tables, table_scratch_bytes(*kernels_.tables, layer), 1);
+        continue;
+      }
+      if (families_[index] == Family::Events) {
+        const EventPlan& plan = spike_layers_[index].events;
+        grow(need.positions[s], plan.positions_bytes(), 1);
+        grow(need.starts[s], plan.starts_bytes(), 1);
+        grow(local.events, plan.list_bytes(), 1);
+        continue;
+      }
+      const Projection& p = projections_[index];
       const Edge& source = edges_[p.source];
       const std::size_t rows = tile * source.frames;
-      grow(need.rows, rows * p.row_words, sizeof(std::uint32_t));
-      grow(need.ones, rows, sizeof(std::int32_t));
+      grow(local.rows, rows * p.row_words, sizeof(std::uint32_t));
+      grow(local.ones, rows, sizeof(std::int32_t));
       if (p.groups == 1) continue;
-      grow(need.expanded, p.taps() * source.lanes(), sizeof(std::int16_t));
-      grow(need.group_rows, rows * p.words, sizeof(std::uint32_t));
-      grow(need.group_out, rows * p.blocks * kLanes, sizeof(std::int32_t));
+      grow(local.expanded, p.taps() * source.lanes(), sizeof(std::int16_t));
+      grow(local.group_rows, rows * p.words, sizeof(std::uint32_t));
+      grow(local.group_out, rows * p.blocks * kLanes, sizeof(std::int32_t));
     }
   }
   grow(need.features, readout_.features, sizeof(std::int32_t));
 
-  const auto place = [this](std::size_t bytes) {
-    const std::size_t offset = scratch_.size;
-    scratch_.size += round_up(bytes + kSlack, kAlignment);
+  const auto place = [](std::size_t& size, std::size_t bytes) {
+    const std::size_t offset = size;
+    size += round_up(bytes + kSlack, kAlignment);
     return offset;
   };
-  scratch_.rows = place(need.rows);
-  scratch_.ones = place(need.ones);
-  for (int s = 0; s < 2; ++s) scratch_.currents[s] = place(need.currents[s]);
-  scratch_.expanded = place(need.expanded);
-  scratch_.group_rows = place(need.group_rows);
-  scratch_.group_out = place(need.group_out);
-  scratch_.sums = place(need.sums);
-  scratch_.features = place(need.features);
+  for (int s = 0; s < 2; ++s) {
+    scratch_.positions[s] = place(scratch_.size, need.positions[s]);
+    scratch_.starts[s] = place(scratch_.size, need.starts[s]);
+    scratch_.planes[s] = place(scratch_.size, need.planes[s]);
+    scratch_.attention[s] = place(scratch_.size, need.attention[s]);
+    scratch_.local.currents[s] = place(scratch_.local.size, local.currents[s]);
+  }
+  scratch_.features = place(scratch_.size, need.features);
+  std::size_t& size = scratch_.local.size;
+  scratch_.local.rows = place(size, local.rows);
+  scratch_.local.ones = place(size, local.ones);
+  scratch_.local.expanded = place(size, local.expanded);
+  scratch_.local.group_rows = place(size, local.group_rows);
+  scratch_.local.group_out = place(size, local.group_out);
+  scratch_.local.events = place(size, local.events);
+  scratch_.local.tables = place(size, local.tables);
+  scratch_.local.attention = place(size, local.attention);
+  scratch_.local.sums = place(size, local.sums);
 }
 
-AlignedBuffer Network::take_scratch() const {
+AlignedBuffer Network::take_scratch(unsigned threads) const {
   {
     const std::lock_guard<std::mutex> lock(mutex_);
-    if (!idle_.empty()) {
-      AlignedBuffer buffer = std::move(idle_.back());
-      idle_.pop_back();
+    for (auto idle = idle_.begin(); idle != idle_.end(); ++idle) {
+      if (idle->threads != threads) continue;
+      AlignedBuffer buffer = std::move(idle->buffer);
+      idle_.erase(idle);
       return buffer;
     }
   }
-  return AlignedBuffer(scratch_.size);
+  return AlignedBuffer(scratch_.size + threads * scratch_.local.size);
 }
 
-void Network::return_scratch(AlignedBuffer buffer) const {
+void Network::return_scratch(unsigned threads, AlignedBuffer buffer) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  idle_.push_back(std::move(buffer));
+  idle_.push_back({threads, std::move(buffer)});
 }
 
 std::vector<std::size_t> Network::lif_nodes() const {

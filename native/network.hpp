@@ -3,27 +3,41 @@
 
 #include <cstdint>
 #include <mutex>
+#include <string>
 #include <vector>
 
+#include "choice.hpp"
+#include "events.hpp"
 #include "graph.hpp"
 #include "kernels.hpp"
 #include "prepare.hpp"
 
 namespace bitspike {
 
-// Where things lie in the scratch memory of a run. Sizes are the largest that any node needs.
+// Where things lie in the scratch memory of a run, beside the edges. Sizes are the largest that any node needs.
 struct Scratch {
-  std::size_t rows = 0, ones = 0, currents[2] = {0, 0};
-  std::size_t expanded = 0, group_rows = 0, group_out = 0;  // grouped convolutions
-  std::size_t sums = 0;                                     // one pixel of a SumPool or Add
+  // Shared by all threads of a run: what is prepared of a Lif's sources.
+  std::size_t positions[2] = {0, 0}, starts[2] = {0, 0}, planes[2] = {0, 0}, attention[2] = {0, 0};
   std::size_t features = 0;
-  std::size_t size = 0;
+  std::size_t size = 0;  // edges included
+
+  // Of each thread.
+  struct Local {
+    std::size_t rows = 0, ones = 0, currents[2] = {0, 0};
+    std::size_t expanded = 0, group_rows = 0, group_out = 0;  // grouped convolutions
+    std::size_t events = 0, tables = 0, attention = 0;
+    std::size_t sums = 0;  // one pixel of a SumPool or Add
+    std::size_t size = 0;
+  } local;
 };
+
+AttentionPlan attention_plan(const Graph& graph, std::size_t index);
 
 class Network {
  public:
-  // FormatError if the file breaks a rule or would need more than `max_memory` bytes.
-  Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::uint64_t max_memory);
+  // FormatError if the file breaks a rule or would need more than `max_memory` bytes; `families`: see choose_families.
+  Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::uint64_t max_memory,
+          const std::vector<std::string>& families = {});
   Network(const Network&) = delete;
   Network& operator=(const Network&) = delete;
 
@@ -33,8 +47,11 @@ class Network {
     std::int32_t* steps = nullptr;       // (n, T, classes)
     std::vector<std::uint8_t*> spikes;   // per Lif in node order, (n, T, C, H, W); empty: none
   };
-  // Samples (n, frames, C, H, W). Safe to call concurrently.
-  void run(const std::uint8_t* samples, std::size_t n, const Outputs& outputs) const;
+  // Samples (n, frames, C, H, W). Safe to call concurrently; the number of threads never changes a result.
+  void run(const std::uint8_t* samples, std::size_t n, const Outputs& outputs, unsigned threads = 1) const;
+
+  // Seconds each node took for one sample on one thread, the least of `repeats`. A Lif's include its Conv and Linear.
+  std::vector<double> profile(const std::uint8_t* sample, unsigned repeats) const;
 
   // Runs the stored test vectors and returns their number; FormatError naming the first that differs, or if their
   // spikes exceed the memory limit.
@@ -45,15 +62,17 @@ class Network {
   std::uint64_t artifact_bytes() const { return file_.size(); }
   std::uint64_t memory_bytes() const { return memory_bytes_; }
   std::vector<std::size_t> lif_nodes() const;
+  Family family(std::size_t node) const { return families_[node]; }
 
  private:
   friend class Runner;
 
+  bool by_tables(const Node& lif) const;
   void place_edges();
   void place_scratch();
   std::size_t tile_pixels(const Node& lif) const;
-  AlignedBuffer take_scratch() const;
-  void return_scratch(AlignedBuffer buffer) const;
+  AlignedBuffer take_scratch(unsigned threads) const;
+  void return_scratch(unsigned threads, AlignedBuffer buffer) const;
 
   std::vector<std::uint8_t> file_;  // the graph points into it
   const Kernels& kernels_;
@@ -61,15 +80,23 @@ class Network {
   std::uint64_t limit_;  // of memory
   std::uint64_t memory_bytes_ = 0;
 
-  std::vector<Edge> edges_;              // per node
-  std::vector<Projection> projections_;  // per node, empty ones where it is no Conv or Linear
-  std::vector<LifParams> lifs_;          // per node likewise
+  // Per node, empty where it is of another kind.
+  std::vector<Edge> edges_;
+  std::vector<Family> families_;
+  std::vector<Projection> projections_;
+  std::vector<SpikeLayer> spike_layers_;
+  std::vector<LifParams> lifs_;
+  std::vector<TableLif> table_lifs_;  // where the only source has tables
   ReadoutWeights readout_;
   Scratch scratch_;
 
   // Scratch memory of finished runs: fresh pages would cost more than a small network's computation.
   mutable std::mutex mutex_;
-  mutable std::vector<AlignedBuffer> idle_;
+  struct Idle {
+    unsigned threads;
+    AlignedBuffer buffer;
+  };
+  mutable std::vector<Idle> idle_;
 };
 
 }  // namespace bitspike

@@ -30,25 +30,6 @@ class RowPacker {
   std::uint32_t bits_;
 };
 
-// Unpacked weights, charged for as long as they are needed.
-class Unpacked {
- public:
-  Unpacked(const Graph& graph, std::size_t index, Budget& budget)
-      : budget_(budget), size_(graph.nodes[index].weight_inputs * graph.nodes[index].channels) {
-    budget_.charge(size_, label(graph, index) + " weights");
-    values = graph.nodes[index].unpack_weights();
-  }
-  ~Unpacked() { budget_.release(size_); }
-  Unpacked(const Unpacked&) = delete;
-  Unpacked& operator=(const Unpacked&) = delete;
-
-  std::vector<std::int8_t> values;
-
- private:
-  Budget& budget_;
-  std::uint64_t size_;
-};
-
 void allocate(Projection& p, std::size_t bytes, const std::string& where, Budget& budget) {
   budget.charge(bytes, where + " prepared weights");
   p.weights = AlignedBuffer(bytes);
@@ -75,7 +56,8 @@ Edge make_edge(const Node& node, std::uint32_t time_steps) {
   return e;
 }
 
-Projection prepare_projection(const Graph& graph, std::size_t index, const Edge& source, Budget& budget) {
+Projection prepare_projection(const Graph& graph, std::size_t index, const Edge& source, bool weighted,
+                              Budget& budget) {
   const Node& node = graph.nodes[index];
   const bool linear = node.op == Op::Linear;
   Projection p;
@@ -103,6 +85,7 @@ Projection prepare_projection(const Graph& graph, std::size_t index, const Edge&
     tap_lanes = p.group_inputs;
   }
 
+  if (!weighted) return p;
   const Unpacked unpacked(graph, index, budget);
   const std::vector<std::int8_t>& weights = unpacked.values;
   const std::size_t taps = p.taps();

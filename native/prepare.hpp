@@ -75,7 +75,28 @@ struct Projection {
   }
 };
 
-Projection prepare_projection(const Graph& graph, std::size_t index, const Edge& source, Budget& budget);
+// Unless `weighted` only the geometry: another family of kernels computes the node.
+Projection prepare_projection(const Graph& graph, std::size_t index, const Edge& source, bool weighted,
+                              Budget& budget);
+
+// Unpacked weights, charged for as long as they are needed.
+class Unpacked {
+ public:
+  Unpacked(const Graph& graph, std::size_t index, Budget& budget)
+      : budget_(budget), size_(graph.nodes[index].weight_inputs * graph.nodes[index].channels) {
+    budget_.charge(size_, label(graph, index) + " weights");
+    values = graph.nodes[index].unpack_weights();
+  }
+  ~Unpacked() { budget_.release(size_); }
+  Unpacked(const Unpacked&) = delete;
+  Unpacked& operator=(const Unpacked&) = delete;
+
+  std::vector<std::int8_t> values;
+
+ private:
+  Budget& budget_;
+  std::uint64_t size_;
+};
 
 // Parameters of a Lif, padded with neutral values to whole blocks of channels.
 struct LifParams {

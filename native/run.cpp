@@ -1,37 +1,49 @@
 // A sample's way through the nodes: input, neurons, readout.
 #include <algorithm>
+#include <chrono>
+#include <cmath>
 #include <cstring>
+#include <deque>
 
 #include "runner.hpp"
 
 namespace bitspike {
 
-void Runner::run(const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps, std::uint8_t* const* spikes) {
+void Runner::run(const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps, std::uint8_t* const* spikes,
+                 double* seconds) {
+  using Clock = std::chrono::steady_clock;
   for (std::size_t i = 0; i < net_.graph_.nodes.size(); ++i) {
-    switch (net_.graph_.nodes[i].op) {
-      case Op::Input:
-        present(sample);
-        break;
-      case Op::Conv:
-      case Op::Linear:  // computed by the Lif that reads it
-        break;
-      case Op::Lif:
-        lif(i);
-        if (spikes) write_spikes(i, *spikes++);
-        break;
-      case Op::OrPool:
-        or_pool(i);
-        break;
-      case Op::SumPool:
-        sum_pool(i);
-        break;
-      case Op::Add:
-        add(i);
-        break;
-      case Op::Readout:
-        readout(logits, steps);
-        break;
-    }
+    const auto start = seconds ? Clock::now() : Clock::time_point();
+    node(i, sample, logits, steps);
+    if (seconds) seconds[i] = std::chrono::duration<double>(Clock::now() - start).count();
+    if (spikes && net_.graph_.nodes[i].op == Op::Lif) write_spikes(i, *spikes++);
+  }
+}
+
+void Runner::node(std::size_t index, const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps) {
+  switch (net_.graph_.nodes[index].op) {
+    case Op::Input:
+      present(sample);
+      break;
+    case Op::Conv:
+    case Op::Linear:
+    case Op::Attention:  // computed by the Lif that reads it
+      break;
+    case Op::Lif:
+      lif(index);
+      break;
+    case Op::OrPool:
+      or_pool(index);
+      break;
+    case Op::SumPool:
+      sum_pool(index);
+      break;
+    case Op::Add:
+      add(index);
+      break;
+    case Op::Readout:
+      readout(logits, steps);
+      break;
   }
 }
 
@@ -57,50 +69,6 @@ void Runner::add_pixels(const Edge& e, const std::uint8_t* first, std::size_t pi
   const auto* values = reinterpret_cast<const std::int16_t*>(first);
   for (std::size_t i = 0; i < pixels * e.channels; ++i) {
     sums[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) + static_cast<std::uint32_t>(values[i]));
-  }
-}
-
-void Runner::lif(std::size_t index) {
-  const Node& node = net_.graph_.nodes[index];
-  const LifParams& params = net_.lifs_[index];
-  const Edge& out = edge(index);
-  const std::size_t steps = out.frames, lanes = round_up(node.channels, kLanes);
-  const std::size_t tile = net_.tile_pixels(node);
-
-  LifTask task{};
-  task.source_count = node.source_count;
-  task.bias = params.bias.data();
-  task.threshold = params.threshold.data();
-  task.shift = params.shift.data();
-  task.limit = (1 << (node.bits - 1)) - 1;
-  task.leak_shift = static_cast<std::int32_t>(node.option);
-  task.soft_reset = node.soft_reset;
-  task.steps = steps;
-  task.channels = node.channels;
-  task.out_step_stride = out.step_bytes();
-  task.out_pixel_stride = out.pixel_bytes;
-  for (std::size_t first = 0; first < out.pixels(); first += tile) {
-    task.pixels = std::min(tile, out.pixels() - first);
-    task.out = at<std::uint8_t>(out.offset) + first * out.pixel_bytes;
-    for (std::size_t s = 0; s < task.source_count; ++s) {
-      const std::size_t source = node.sources[s];
-      auto* values = at<std::int32_t>(net_.scratch_.currents[s]);
-      std::size_t frames = steps;
-      if (net_.graph_.nodes[source].kind == Kind::Current) {
-        const Projection& p = net_.projections_[source];
-        frames = edge(p.source).frames;
-        current(p, first, task.pixels, values, lanes);
-      } else {
-        std::memset(values, 0, task.pixels * steps * lanes * sizeof *values);
-        for (std::size_t row = 0; row < task.pixels * steps; ++row) {
-          add_pixels(edge(source), pixel(edge(source), row % steps, first + row / steps), 1, values + row * lanes);
-        }
-      }
-      const auto& multiplier = params.multipliers[s];
-      task.sources[s] = {values, frames * lanes, frames == 1 ? 0 : lanes,
-                         multiplier.empty() ? nullptr : multiplier.data()};
-    }
-    kernels_.lif(task);
   }
 }
 
@@ -150,18 +118,47 @@ void Runner::write_spikes(std::size_t index, std::uint8_t* out) const {
   }
 }
 
-void Network::run(const std::uint8_t* samples, std::size_t n, const Outputs& outputs) const {
+void Network::run(const std::uint8_t* samples, std::size_t n, const Outputs& outputs, unsigned threads) const {
   if (n == 0) return;
-  Runner runner(*this);
-  const std::size_t classes = graph_.readout().channels;
+  const std::size_t classes = graph_.readout().channels, steps = graph_.time_steps;
   const std::vector<std::size_t> lifs = outputs.spikes.empty() ? std::vector<std::size_t>() : lif_nodes();
-  std::vector<std::uint8_t*> spikes = outputs.spikes;
-  for (std::size_t i = 0; i < n; ++i) {
-    runner.run(samples + i * graph_.sample_size(), outputs.logits ? outputs.logits + i * classes : nullptr,
-               outputs.steps ? outputs.steps + i * graph_.time_steps * classes : nullptr,
-               spikes.empty() ? nullptr : spikes.data());
-    for (std::size_t s = 0; s < lifs.size(); ++s) spikes[s] += graph_.time_steps * graph_.nodes[lifs[s]].size();
+  const auto run_samples = [&](Runner& runner, std::vector<std::uint8_t*>& spikes, Span range) {
+    for (std::size_t i = range.first; i < range.last; ++i) {
+      for (std::size_t s = 0; s < lifs.size(); ++s) {
+        spikes[s] = outputs.spikes[s] + i * steps * graph_.nodes[lifs[s]].size();
+      }
+      runner.run(samples + i * graph_.sample_size(), outputs.logits ? outputs.logits + i * classes : nullptr,
+                 outputs.steps ? outputs.steps + i * steps * classes : nullptr,
+                 outputs.spikes.empty() ? nullptr : spikes.data());
+    }
+  };
+  const Team team(threads);
+  const unsigned size = team.size();
+  if (size == 1 || n < size) {
+    Runner runner(*this, team);
+    std::vector<std::uint8_t*> spikes(lifs.size());
+    run_samples(runner, spikes, {0, n});
+    return;
   }
+  // Whole samples for each thread: nobody waits for anybody.
+  const Team alone(1);
+  // Allocated here: parts must not throw.
+  std::deque<Runner> runners;
+  std::vector<std::vector<std::uint8_t*>> spikes(size, std::vector<std::uint8_t*>(lifs.size()));
+  for (unsigned part = 0; part < size; ++part) runners.emplace_back(*this, alone);
+  team.run(size, [&](unsigned part) { run_samples(runners[part], spikes[part], split(n, size, part)); });
+}
+
+std::vector<double> Network::profile(const std::uint8_t* sample, unsigned repeats) const {
+  const Team alone(1);
+  Runner runner(*this, alone);
+  std::vector<std::int32_t> logits(graph_.readout().channels);
+  std::vector<double> least(graph_.nodes.size(), INFINITY), seconds(graph_.nodes.size());
+  for (unsigned i = 0; i < std::max(repeats, 1u); ++i) {
+    runner.run(sample, logits.data(), nullptr, nullptr, seconds.data());
+    for (std::size_t node = 0; node < least.size(); ++node) least[node] = std::min(least[node], seconds[node]);
+  }
+  return least;
 }
 
 }  // namespace bitspike

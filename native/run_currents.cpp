@@ -15,22 +15,39 @@ inline void copy_fast(std::uint8_t* to, const std::uint8_t* from, std::size_t si
 
 }  // namespace
 
-// Currents [pixel][frame][lanes] of a tile of output pixels.
-void Runner::current(const Projection& p, std::size_t first, std::size_t pixels, std::int32_t* out, std::size_t lanes) {
-  const std::size_t frames = edge(p.source).frames, row_count = pixels * frames;
-  auto* rows = at<std::uint32_t>(net_.scratch_.rows);
-  for (std::size_t i = 0; i < pixels; ++i) {
-    gather(p, first + i, reinterpret_cast<std::uint8_t*>(rows + i * frames * p.row_words));
-  }
-  if (p.groups > 1) {
-    grouped(p, row_count, out, lanes);
+// Weighted sums of a tile, by the family of kernels that was chosen.
+void Runner::current(std::size_t source, std::uint32_t slot, const Piece& piece, const Tile& tile) const {
+  const Projection& p = net_.projections_[source];
+  const std::size_t frames = edge(p.source).frames, row_count = tile.pixels * frames;
+  const Span channels = piece.channels;
+  if (net_.families_[source] == Family::Events) {
+    constexpr std::size_t block = 2 * kEventLanes;
+    kernels_.events->event_rows(event_task(source, slot, piece.part), tile.first, tile.pixels, channels.first / block,
+                                (channels.last + block - 1) / block, {tile.out, frames * tile.lanes, tile.lanes});
     return;
   }
-  auto* ones = at<std::int32_t>(net_.scratch_.ones);
+  if (net_.families_[source] == Family::Tables) {
+    run_table_currents(*kernels_.tables, net_.spike_layers_[source].table,
+                       at<std::uint8_t>(net_.scratch_.planes[slot]), tile.first, tile.pixels, channels.first,
+                       channels.last - channels.first, own<std::uint8_t>(piece.part, net_.scratch_.local.tables),
+                       tile.out, tile.lanes);
+    return;
+  }
+  auto* rows = own<std::uint32_t>(piece.part, net_.scratch_.local.rows);
+  for (std::size_t i = 0; i < tile.pixels; ++i) {
+    gather(p, tile.first + i, reinterpret_cast<std::uint8_t*>(rows + i * frames * p.row_words));
+  }
+  if (p.groups > 1) {
+    grouped(p, piece.part, row_count, tile.out, tile.lanes);
+    return;
+  }
+  auto* ones = own<std::int32_t>(piece.part, net_.scratch_.local.ones);
   if (p.one_bit) kernels_.count_ones(rows, row_count, p.words, ones);
-  DotTask task{p.group_weights(0), p.planes, rows, row_count, p.words, ones, out, lanes};
+  const std::size_t first = channels.first / kLanes, last = (channels.last + kLanes - 1) / kLanes;
+  DotTask task{p.group_weights(0) + first * p.block_words(), p.planes, rows, row_count, p.words, ones,
+               tile.out + first * kLanes, tile.lanes};
   const auto dot = p.path == Projection::Path::Bits ? kernels_.dot_bits : kernels_.dot_values;
-  for (std::size_t block = 0; block < p.blocks; ++block) {
+  for (std::size_t block = first; block < last; ++block) {
     dot(task);
     task.weights += p.block_words();
     task.out += kLanes;
@@ -71,15 +88,16 @@ void Runner::gather(const Projection& p, std::size_t out_pixel, std::uint8_t* ro
 }
 
 // Grouped convolutions work on 16-bit values, spikes included.
-void Runner::grouped(const Projection& p, std::size_t row_count, std::int32_t* out, std::size_t lanes) {
+void Runner::grouped(const Projection& p, unsigned part, std::size_t row_count, std::int32_t* out,
+                     std::size_t lanes) const {
   const Edge& e = edge(p.source);
   const std::size_t taps = p.taps(), stride = e.lanes();
-  auto* group_rows = at<std::uint32_t>(net_.scratch_.group_rows);
-  auto* group_out = at<std::int32_t>(net_.scratch_.group_out);
+  auto* group_rows = own<std::uint32_t>(part, net_.scratch_.local.group_rows);
+  auto* group_out = own<std::int32_t>(part, net_.scratch_.local.group_out);
   const auto values_of = [&](std::size_t r) -> const std::int16_t* {
-    const auto* row = at<std::uint8_t>(net_.scratch_.rows) + r * p.row_words * 4;
+    const auto* row = own<std::uint8_t>(part, net_.scratch_.local.rows) + r * p.row_words * 4;
     if (!e.bits) return reinterpret_cast<const std::int16_t*>(row);
-    auto* expanded = at<std::int16_t>(net_.scratch_.expanded);
+    auto* expanded = own<std::int16_t>(part, net_.scratch_.local.expanded);
     for (std::size_t i = 0; i < p.row_bytes; ++i) {
       for (std::size_t bit = 0; bit < 8; ++bit) expanded[8 * i + bit] = static_cast<std::int16_t>((row[i] >> bit) & 1);
     }

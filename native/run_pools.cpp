@@ -15,9 +15,9 @@ struct Window {
 
 }  // namespace
 
-// Calls visit(window) for every output pixel of a pool.
+// Calls visit(window) for every output pixel of lines [first, last) of a pool, counted over all steps.
 template <class F>
-void Runner::each_window(std::size_t index, F visit) const {
+void Runner::each_window(std::size_t index, Span lines, F visit) const {
   const Node& node = net_.graph_.nodes[index];
   const Edge &out = edge(index), &in = edge(node.sources[0]);
   const auto clip = [&](std::size_t position, std::size_t size, std::size_t& begin, std::size_t& end) {
@@ -26,14 +26,14 @@ void Runner::each_window(std::size_t index, F visit) const {
     end = static_cast<std::size_t>(std::min<std::int64_t>(start + node.kernel_height, static_cast<std::int64_t>(size)));
   };
   Window window{};
-  for (window.step = 0; window.step < out.frames; ++window.step) {
-    window.pixel = 0;
-    for (std::size_t y = 0; y < out.height; ++y) {
-      clip(y, in.height, window.top, window.bottom);
-      for (std::size_t x = 0; x < out.width; ++x, ++window.pixel) {
-        clip(x, in.width, window.left, window.right);
-        visit(window);
-      }
+  for (std::size_t line = lines.first; line < lines.last; ++line) {
+    const std::size_t y = line % out.height;
+    window.step = line / out.height;
+    clip(y, in.height, window.top, window.bottom);
+    for (std::size_t x = 0; x < out.width; ++x) {
+      window.pixel = y * out.width + x;
+      clip(x, in.width, window.left, window.right);
+      visit(window);
     }
   }
 }
@@ -41,10 +41,9 @@ void Runner::each_window(std::size_t index, F visit) const {
 void Runner::or_pool(std::size_t index) {
   const Edge &out = edge(index), &in = edge(net_.graph_.nodes[index].sources[0]);
   const std::size_t bytes = out.pixel_bytes, pitch = in.width * bytes;
-  auto* result = at<std::uint8_t>(out.offset);  // windows come in the order of the output
-  each_window(index, [&](const Window& w) {
+  const auto pool = [&](const Window& w) {
     const std::uint8_t* source = pixel(in, w.step, w.top * in.width + w.left);
-    // Whole 8-byte words, as when gathering: the next output pixel overwrites what is written too far.
+    auto* result = at<std::uint8_t>(out.offset) + w.step * out.step_bytes() + w.pixel * bytes;
     for (std::size_t i = 0; i < bytes; i += 8) {
       std::uint64_t bits = 0, more;
       for (std::size_t y = 0; y < w.bottom - w.top; ++y) {
@@ -53,40 +52,54 @@ void Runner::or_pool(std::size_t index) {
           bits |= more;
         }
       }
-      std::memcpy(result + i, &bits, sizeof bits);
+      // Never more than its own bytes: the next pixel may be another thread's.
+      if (bytes - i >= 8) {
+        std::memcpy(result + i, &bits, sizeof bits);
+      } else {
+        for (std::size_t k = i; k < bytes; ++k, bits >>= 8) result[k] = static_cast<std::uint8_t>(bits);
+      }
     }
-    result += bytes;
+  };
+  share(in.size() / 8, [&](unsigned part, unsigned parts) {
+    each_window(index, split(out.frames * out.height, parts, part), pool);
   });
 }
 
-void Runner::store_counts(const Edge& e, std::size_t step, std::size_t index, const std::int32_t* sums) {
+void Runner::store_counts(const Edge& e, std::size_t step, std::size_t index, const std::int32_t* sums) const {
   auto* out = at<std::int16_t>(e.offset) + (step * e.pixels() + index) * e.channels;
   for (std::size_t c = 0; c < e.channels; ++c) out[c] = static_cast<std::int16_t>(sums[c]);
 }
 
 void Runner::sum_pool(std::size_t index) {
   const Edge &out = edge(index), &in = edge(net_.graph_.nodes[index].sources[0]);
-  auto* sums = at<std::int32_t>(net_.scratch_.sums);
-  each_window(index, [&](const Window& w) {
-    std::memset(sums, 0, round_up(out.channels, kLanes) * sizeof *sums);
-    for (std::size_t y = w.top; y < w.bottom; ++y) {
-      for (std::size_t x = w.left; x < w.right; ++x) add_pixels(in, pixel(in, w.step, y * in.width + x), 1, sums);
-    }
-    store_counts(out, w.step, w.pixel, sums);
+  share(in.pixels() * in.frames * in.channels / 4, [&](unsigned part, unsigned parts) {
+    auto* sums = own<std::int32_t>(part, net_.scratch_.local.sums);
+    each_window(index, split(out.frames * out.height, parts, part), [&](const Window& w) {
+      std::memset(sums, 0, round_up(out.channels, kLanes) * sizeof *sums);
+      for (std::size_t y = w.top; y < w.bottom; ++y) {
+        for (std::size_t x = w.left; x < w.right; ++x) add_pixels(in, pixel(in, w.step, y * in.width + x), 1, sums);
+      }
+      store_counts(out, w.step, w.pixel, sums);
+    });
   });
 }
 
 void Runner::add(std::size_t index) {
   const Node& node = net_.graph_.nodes[index];
   const Edge& out = edge(index);
-  auto* sums = at<std::int32_t>(net_.scratch_.sums);
-  for (std::size_t t = 0; t < out.frames; ++t) {
-    for (std::size_t p = 0; p < out.pixels(); ++p) {
+  share(out.pixels() * out.frames * out.channels / 4, [&](unsigned part, unsigned parts) {
+    auto* sums = own<std::int32_t>(part, net_.scratch_.local.sums);
+    const Span mine = split(out.frames * out.pixels(), parts, part);
+    for (std::size_t i = mine.first; i < mine.last; ++i) {
+      const std::size_t t = i / out.pixels(), p = i % out.pixels();
       std::memset(sums, 0, round_up(out.channels, kLanes) * sizeof *sums);
-      for (const std::uint32_t source : node.sources) add_pixels(edge(source), pixel(edge(source), t, p), 1, sums);
+      for (std::uint32_t s = 0; s < node.source_count; ++s) {
+        const Edge& source = edge(node.sources[s]);
+        add_pixels(source, pixel(source, t, p), 1, sums);
+      }
       store_counts(out, t, p, sums);
     }
-  }
+  });
 }
 
 }  // namespace bitspike

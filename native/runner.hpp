@@ -1,29 +1,45 @@
 // Execution of one sample. Everything written lies in the scratch memory of the call.
 #pragma once
 
+#include <algorithm>
 #include <cstddef>
 #include <cstdint>
 #include <utility>
 
 #include "network.hpp"
+#include "pool.hpp"
 
 namespace bitspike {
 
+constexpr std::size_t kWorthSharing = 4000;
+
 class Runner {
  public:
-  explicit Runner(const Network& network)
-      : net_(network), kernels_(network.kernels_), memory_(network.take_scratch()) {}
-  ~Runner() { net_.return_scratch(std::move(memory_)); }
+  Runner(const Network& network, const Team& team)
+      : net_(network), kernels_(network.kernels_), team_(team), memory_(network.take_scratch(team.size())) {}
+  ~Runner() { net_.return_scratch(team_.size(), std::move(memory_)); }
   Runner(const Runner&) = delete;
   Runner& operator=(const Runner&) = delete;
 
-  // `spikes` is null, or has one pointer per Lif.
-  void run(const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps, std::uint8_t* const* spikes);
+  // `spikes` is null, or has one pointer per Lif; `seconds` is null, or has one entry per node.
+  void run(const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps, std::uint8_t* const* spikes,
+           double* seconds = nullptr);
 
  private:
   template <class T>
   T* at(std::size_t offset) const {
     return reinterpret_cast<T*>(memory_.data() + offset);
+  }
+  // Scratch memory of one part of the work.
+  template <class T>
+  T* own(unsigned part, std::size_t offset) const {
+    return at<T>(net_.scratch_.size + part * net_.scratch_.local.size + offset);
+  }
+  // Calls work(part, parts) for one part, or one per thread where `nanoseconds` of work are worth waking them.
+  template <class Work>
+  void share(std::size_t nanoseconds, Work work) const {
+    const unsigned parts = nanoseconds < kWorthSharing ? 1 : team_.size();
+    team_.run(parts, [&](unsigned part) { work(part, parts); });
   }
   const Edge& edge(std::size_t node) const { return net_.edges_[node]; }
   const std::uint8_t* pixel(const Edge& e, std::size_t step, std::size_t index) const {
@@ -32,22 +48,42 @@ class Runner {
   // sums[channel] += the edge's values at one pixel.
   void add_pixels(const Edge& e, const std::uint8_t* first, std::size_t pixels, std::int32_t* sums) const;
 
+  // What one part computes of a Lif: pixels, and channels in whole blocks.
+  struct Piece {
+    unsigned part;
+    Span pixels, channels;
+  };
+  // Output currents of a tile: int32 [pixel][frame][lanes].
+  struct Tile {
+    std::size_t first, pixels;
+    std::int32_t* out;
+    std::size_t lanes;
+  };
+
+  void node(std::size_t index, const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps);
   void present(const std::uint8_t* sample);
   void lif(std::size_t index);
-  void current(const Projection& p, std::size_t first, std::size_t pixels, std::int32_t* out, std::size_t lanes);
+  void prepare_source(std::size_t source, std::uint32_t slot) const;
+  void lif_by_tables(std::size_t index, const Piece& piece) const;
+  void lif_by_tiles(std::size_t index, const Piece& piece) const;
+  std::size_t source_values(std::size_t source, std::uint32_t slot, const Piece& piece, const Tile& tile) const;
+  void current(std::size_t source, std::uint32_t slot, const Piece& piece, const Tile& tile) const;
   void gather(const Projection& p, std::size_t out_pixel, std::uint8_t* rows) const;
-  void grouped(const Projection& p, std::size_t rows, std::int32_t* out, std::size_t lanes);
+  void grouped(const Projection& p, unsigned part, std::size_t rows, std::int32_t* out, std::size_t lanes) const;
+  EventTask event_task(std::size_t source, std::uint32_t slot, unsigned part) const;
+  AttentionTask attention_task(std::size_t source, std::uint32_t slot, unsigned part) const;
   void or_pool(std::size_t index);
   void sum_pool(std::size_t index);
   void add(std::size_t index);
   void readout(std::int32_t* logits, std::int32_t* steps);
   void write_spikes(std::size_t index, std::uint8_t* out) const;
   template <class F>
-  void each_window(std::size_t index, F visit) const;
-  void store_counts(const Edge& e, std::size_t step, std::size_t index, const std::int32_t* sums);
+  void each_window(std::size_t index, Span lines, F visit) const;
+  void store_counts(const Edge& e, std::size_t step, std::size_t index, const std::int32_t* sums) const;
 
   const Network& net_;
   const Kernels& kernels_;
+  const Team& team_;
   AlignedBuffer memory_;
 };
 

@@ -148,7 +148,7 @@ def test_every_command_has_help(command):
 def test_list_names_what_is_registered():
     found = json.loads(call("list", "--json").stdout.splitlines()[-1])
     assert "q-snn" in found["recipes"] and "digits" in found["datasets"] and "vggsnn" in found["models"]
-    assert found["targets"] == ["bspk"] and "q-snn/fashion-mnist" in found["configs"]
+    assert found["targets"] == ["bspk", "c99", "web"] and "q-snn/fashion-mnist" in found["configs"]
 
 
 @pytest.mark.slow

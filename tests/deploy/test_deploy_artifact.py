@@ -10,19 +10,19 @@ import numpy as np
 import pytest
 from deploy_cases import Case, small
 from helpers import images
-from test_deploy_check import broken, every_node, i32, lif, ones
+from test_deploy_check import attending, broken, every_node, i32, lif, ones
 
 from bitspike.deploy import Artifact, artifact, compile, ir, reference
 from bitspike.errors import LoweringError
 
-OPERATIONS = [ir.Input, ir.Conv, ir.Linear, ir.Lif, ir.OrPool, ir.SumPool, ir.Add, ir.Readout]
+OPERATIONS = [ir.Input, ir.Conv, ir.Linear, ir.Lif, ir.OrPool, ir.SumPool, ir.Add, ir.Readout, ir.Attention]
 SECTIONS = {1: "GRAPH", 2: "PARAMS", 3: "WEIGHTS", 4: "CALIB", 5: "META", 6: "TESTVEC"}
 
 
 def sections(data: bytes) -> dict[str, bytes]:
     """Bodies by name; asserts every rule of header, table and padding."""
     magic, major, minor, length, count, crc = struct.unpack_from("<4sHHQII", data)
-    assert (magic, major, minor, length) == (b"BSPK", 1, 0, len(data)) and 3 <= count <= 16
+    assert (magic, major, minor, length) == (b"BSPK", 1, 1, len(data)) and 3 <= count <= 16
     head = data[:20] + b"\0\0\0\0" + data[24 : 24 + 32 * count]
     assert artifact.crc32c(head) == crc
     bodies, position, previous = {}, 24 + 32 * count, 0
@@ -74,9 +74,9 @@ def assert_holds(data: bytes, graph: ir.Graph) -> dict[str, bytes]:
     params, weights = Cursor(bodies["PARAMS"]), Cursor(bodies["WEIGHTS"])
     for i, (node, shape) in enumerate(zip(graph.nodes, ir.node_shapes(graph), strict=True)):
         word = struct.unpack_from("<I2i13I", bodies["GRAPH"], 8 + 64 * i)
-        assert OPERATIONS[word[0]] is type(node) and word[3:6] == shape and word[14] == 0
+        assert OPERATIONS[word[0]] is type(node) and word[3:6] == shape
         sources = ir.sources(node)
-        assert word[1:3] == (*sources, -1, -1)[:2]
+        assert word[1:3] == (*sources, -1, -1)[:2] and word[14] == (sources[2] if len(sources) == 3 else 0)
         arrays: list[np.ndarray] = []
         used = set()
         match node:
@@ -98,6 +98,9 @@ def assert_holds(data: bytes, graph: ir.Graph) -> dict[str, bytes]:
             case ir.SumPool():
                 used = {6, 7, 8}
                 assert word[6:9] == (node.kernel, node.kernel, node.stride)
+            case ir.Attention():
+                used = {10}
+                assert word[10] == node.heads
             case ir.Readout():
                 arrays, used = [node.bias], {11, 12}
                 assert word[11:13] == (node.bits, int(node.pool))
@@ -135,7 +138,7 @@ def wild() -> ir.Graph:
     return graph
 
 
-@pytest.mark.parametrize("graph", [every_node, wild], ids=["plain", "wild"])
+@pytest.mark.parametrize("graph", [every_node, wild, attending], ids=["plain", "wild", "attention"])
 def test_bytes_hold_the_graph(graph) -> None:
     bodies = assert_holds(artifact.encode(graph()), graph())
     assert set(bodies) == {"GRAPH", "PARAMS", "WEIGHTS", "META"}

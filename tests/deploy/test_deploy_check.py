@@ -153,6 +153,70 @@ def test_counts_must_fit_a_byte() -> None:
         check(counting(16))
 
 
+def attending(**changes: Any) -> ir.Graph:
+    """Attention of 4-channel queries on 3x2 pixels, keys on 2x1 and 6-channel values; 2 heads, 2 steps."""
+    attention = dataclasses.replace(ir.Attention(2, 3, 5, 2), **changes)
+    return ir.Graph(
+        2,
+        [
+            ir.Input(2, 3, 2, 2, (90, 120)),
+            ir.Conv(0, np.array([[3, -2], [-1, 2], [1, 1], [-2, -1]], np.int8).reshape(4, 2, 1, 1), 3),
+            lif((1,), 4),  # 2: query
+            ir.OrPool(2, 2, 1),  # 3: key
+            ir.Conv(3, (ones(6, 1, 1, 1) * [1, -1, 1, 1]).reshape(6, 4, 1, 1).astype(np.int8), 1),
+            lif((4,), 6, threshold=i32(1, 2, 1, 0, 1, 2)),  # 5: value
+            attention,  # 6
+            lif((6,), 6, threshold=i32(1, 2, 3, 4, 1, 2)),
+            ir.Readout(7, ones(3, 36), np.zeros(3, np.int32), 4),
+        ],
+        ["input", "q.conv", "q", "k", "v.conv", "v", "attention", "neurons", "readout"],
+    )
+
+
+@pytest.mark.parametrize(
+    "changes, message",
+    [
+        ({"query": 1}, "reads an edge of kind current, accepted: spikes"),
+        ({"value": 0}, "reads an edge of kind input"),
+        ({"key": 6}, "must be earlier nodes"),
+        ({"key": 5}, "query has 4 channels, key 6"),
+        ({"value": 2}, r"key has \(2, 1\) pixels, value \(3, 2\)"),
+        ({"heads": 0}, "0 heads do not divide 4 key and 6 value channels"),
+        ({"heads": 3}, "3 heads do not divide 4"),
+        ({"heads": 4}, "4 heads do not divide 4 key and 6"),
+    ],
+    ids=str,
+)
+def test_attention_rules(changes: dict[str, Any], message: str) -> None:
+    with pytest.raises(LoweringError, match=f"^node 6 \\(Attention 'attention'\\): .*{message}"):
+        check(attending(**changes))
+
+
+def test_attention_bounds_are_reached_and_fit() -> None:
+    graph = attending()
+    bounds = check(graph)[6]
+    assert bounds.kind == "current" and bounds.low.tolist() == [0] * 6 and bounds.high.tolist() == [2 * 2] * 6
+    assert ir.node_shapes(graph)[6] == (6, 3, 2)
+    full = [np.ones((1, 1, *ir.node_shapes(graph)[s]), np.int64) for s in (2, 3, 5)]
+    assert (reference._attention(*full, 2) == 4).all()
+    graph = attending(query=2, key=2, value=2, heads=1)
+    graph.nodes[0] = ir.Input(2, 30000, 30000, 2, (0, 0))
+    with pytest.raises(LoweringError, match=r"node 6 .*reaches \[0, 3600000000\], beyond 32 bits"):
+        check(graph)
+
+
+def test_attention_by_its_definition() -> None:
+    rng = np.random.default_rng(0)
+    q, k, v = (rng.integers(0, 2, (2, 3, *shape)) for shape in ((6, 2, 3), (6, 1, 4), (4, 1, 4)))
+    current = reference._attention(q, k, v, 2)
+    assert current.shape == (2, 3, 4, 2, 3)
+    for t, n, c, y, x in np.ndindex(*current.shape):
+        head = range(3 * (c // 2), 3 * (c // 2) + 3)
+        keys = range(4)
+        expected = sum(q[t, n, i, y, x] * sum(k[t, n, i, 0, m] * v[t, n, c, 0, m] for m in keys) for i in head)
+        assert current[t, n, c, y, x] == expected
+
+
 GRAPHS = {
     "no-steps": (lambda g: setattr(g, "time_steps", 0), "time_steps is 0, accepted: 1 to 1024"),
     "many-steps": (lambda g: setattr(g, "time_steps", 1025), "time_steps is 1025"),

@@ -73,7 +73,7 @@ class _Builder:
         rng = self.rng
         source = self._pick()
         shape = self._shape(source)
-        choice = rng.choice(["conv", "conv", "linear", "or", "sum", "add", "residual", "shared", "direct"])
+        choice = rng.choice(["conv", "conv", "linear", "or", "sum", "add", "residual", "shared", "direct", "attention"])
         if choice == "conv":
             self._lif_after(self._project(source))
         elif choice == "linear":
@@ -97,7 +97,9 @@ class _Builder:
             current, other = self._project(source, same=True), self._project(source, same=True)
             self._lif_after(current)
             self._lif_after(current, other)
-        else:  # spikes or counts straight into neurons
+        elif choice == "attention" and self._is_spikes(source):
+            self._attention(source)
+        elif choice == "direct":  # spikes or counts straight into neurons
             self._lif_after(source)
 
     def _project(self, source: int, same: bool = False) -> int:
@@ -122,6 +124,26 @@ class _Builder:
         out = out if groups == 1 or out == channels else groups * int(rng.integers(1, 4))
         weight = random_weight(rng, (out, channels // groups, kh, kw), bits, extreme=self.extreme)
         return self._append(ir.Conv(source, weight, bits, stride, padding, groups))
+
+    def _attention(self, query: int) -> None:
+        """Query, key and value may be one edge, or edges of other sizes and channel counts."""
+        rng = self.rng
+        channels = self._shape(query)[0]
+        spikes = [i for i in self._readable() if self._is_spikes(i)]
+        key = int(rng.choice([i for i in spikes if self._shape(i)[0] == channels]))
+        if rng.random() < 0.3:
+            key = self._lif_after(self._project(key, same=True))
+        value = int(rng.choice([i for i in spikes if self._shape(i)[1:] == self._shape(key)[1:]]))
+        if rng.random() < 0.5:
+            out = channels * int(rng.integers(1, 4)) if rng.random() < 0.7 else int(rng.integers(1, 40))
+            weight = random_weight(rng, (out, self._shape(key)[0], 1, 1), 2, extreme=self.extreme)
+            value = self._lif_after(self._append(ir.Conv(key, weight, 2)))
+        divisors = [h for h in range(1, channels + 1) if channels % h == 0 and self._shape(value)[0] % h == 0]
+        current = self._append(ir.Attention(query, key, value, int(rng.choice(divisors))))
+        if self._shape(current) == self._shape(query) and rng.random() < 0.3:
+            self._lif_after(current, query)
+        else:
+            self._lif_after(current)
 
     def _lif_after(self, *sources: int) -> int:
         rng = self.rng

@@ -25,7 +25,7 @@ def assemble(parts: list[tuple[int, int, bytes]]) -> bytes:
     for kind, flags, body in parts:
         table += struct.pack("<IIQQII", kind, flags, offset + len(bodies), len(body), _native.crc32c(body), 0)
         bodies += body + b"\0" * (-len(body) % 8)
-    return repair_header(struct.pack("<4sHHQII", b"BSPK", 1, 0, 0, len(parts), 0) + table + bodies)
+    return repair_header(struct.pack("<4sHHQII", b"BSPK", 1, 1, 0, len(parts), 0) + table + bodies)
 
 
 def repair_header(data: bytes) -> bytes:

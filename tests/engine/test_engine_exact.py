@@ -123,6 +123,34 @@ def test_pool_windows_larger_than_the_image() -> None:
     assert_exact(ir.Graph(2, nodes), rng.integers(0, 256, (3, 2, 2, 3), np.uint8))
 
 
+@pytest.mark.parametrize(
+    ("heads", "channels", "values", "side"),
+    [
+        (1, 64, 64, 8),
+        (3, 13, 5, 6),  # heads that begin inside a byte
+        (2, 33, 70, 5),
+        (5, 8, 16, 2),  # few tokens: scores first
+        (1, 65, 33, 1),
+        (1, 70, 20, 31),  # counts beyond 16 bits
+    ],
+    ids=str,
+)
+def test_attention(heads: int, channels: int, values: int, side: int) -> None:
+    rng = np.random.default_rng([heads, channels])
+    width = heads * channels
+    nodes: list[ir.Node] = [ir.Input(2, side, side, 1, (100, 120))]
+    for outputs in (width, width, heads * values):  # nodes 2, 4, 6: query, key, value
+        nodes.append(ir.Conv(0, random_weight(rng, (outputs, 2, 1, 1), 4), 4))
+        nodes.append(_always(len(nodes) - 1, outputs) if side == 31 else _lif(rng, len(nodes) - 1, outputs, scale=600))
+    nodes.append(ir.Attention(2, 4, 6, heads))
+    most = channels * side**2
+    current = (np.ones((1, heads * values), np.int32), np.zeros(heads * values, np.int32))
+    threshold = rng.integers(0, max(2, most // (1 if side == 31 else 4)), heads * values).astype(np.int32)
+    nodes.append(ir.Lif((7,), *current, threshold, np.full(heads * values, 6, np.uint8), 14, 2))
+    nodes.append(ir.Readout(8, random_weight(rng, (3, heads * values), 3), np.zeros(3, np.int32), 3, True))
+    assert_exact(ir.Graph(2, nodes), rng.integers(0, 256, (2, 2, side, side), np.uint8))
+
+
 def _two_convs(rng: np.random.Generator, channels: int, bits: int, *, kernel: int, time_steps: int) -> ir.Graph:
     nodes: list[ir.Node] = [ir.Input(2, 4, 5, 1, (3, 200))]
     nodes += [ir.Conv(0, random_weight(rng, (channels, 2, 3, 3), 8), 8, 1, 1), _lif(rng, 1, channels, scale=4000)]
@@ -137,3 +165,9 @@ def _lif(rng: np.random.Generator, source: int, channels: int, *, scale: int) ->
     bias, threshold = (rng.integers(-scale // 4, scale, channels).astype(np.int32) for _ in range(2))
     shift = rng.integers(0, 4, channels).astype(np.uint8)
     return ir.Lif((source,), np.ones((1, channels), np.int32), bias, threshold, shift, 12, 2, bool(rng.random() < 0.5))
+
+
+def _always(source: int, channels: int) -> ir.Lif:
+    """Neurons that fire at every step."""
+    zero = np.zeros(channels, np.int32)
+    return ir.Lif((source,), np.zeros((1, channels), np.int32), zero, zero, np.zeros(channels, np.uint8), 2, 0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import struct
 
@@ -12,7 +13,8 @@ from mutate import assemble, body, repair_header, replace, sections, set_record,
 
 from bitspike import _native, engine
 from bitspike.deploy import artifact, ir
-from bitspike.errors import ArtifactError
+from bitspike.deploy.check import check
+from bitspike.errors import ArtifactError, LoweringError
 
 INPUT, CONV, LIF, POOL, READOUT = range(5)  # node indices of `small`
 
@@ -216,7 +218,7 @@ def test_changed_headers_and_tables_with_repaired_checksums() -> None:
 @pytest.mark.parametrize(
     ("node", "word", "value", "message"),
     [
-        (CONV, 0, 8, "operation is 8, accepted: 0 to 7"),
+        (CONV, 0, 9, "operation is 9, accepted: 0 to 8"),
         (CONV, 0, 0, "node 0, and only it, is an Input"),
         (CONV, 1, 1, "source 1 is not an earlier node"),
         (CONV, 1, -1, "0 sources"),
@@ -251,13 +253,78 @@ def test_changed_headers_and_tables_with_repaired_checksums() -> None:
         (READOUT, 10, 1, "groups is 1, but unused here"),
         (POOL, 11, 1, "bits is 1, but unused here"),
         (CONV, 12, 1, "first option is 1, but unused here"),
-        (CONV, 14, 1, "third option is 1, but unused here"),
+        (CONV, 14, 1, "third source is 1, but unused here"),
         (INPUT, 15, 3, "width code is 3, accepted: 0, 1, 2 or 4"),
         (CONV, 15, 1, "width codes are 1 for 0 arrays"),
     ],
 )
 def test_record_rules(node: int, word: int, value: int, message: str) -> None:
     refused(set_record(small(), node, word, value), f"node {node}", message)
+
+
+def attending() -> bytes:
+    """Attention (node 6) of 4-channel queries (2) on 2x2 pixels with keys (3) and 6-channel values (5) on 1x1."""
+    rng = np.random.default_rng(6)
+
+    def lif(source: int, channels: int) -> ir.Lif:
+        arrays = (np.ones((1, channels), np.int32), np.zeros(channels, np.int32), np.full(channels, 2, np.int32))
+        return ir.Lif((source,), *arrays, np.zeros(channels, np.uint8), 8, 1)
+
+    nodes = [ir.Input(1, 2, 2, 1, (0,)), ir.Conv(0, random_weight(rng, (4, 1, 1, 1), 3), 3), lif(1, 4)]
+    nodes += [ir.OrPool(2, 2, 2), ir.Conv(3, random_weight(rng, (6, 4, 1, 1), 2), 2), lif(4, 6)]
+    nodes += [ir.Attention(2, 3, 5, 2), lif(6, 6)]
+    nodes.append(ir.Readout(7, random_weight(rng, (3, 24), 2), np.zeros(3, np.int32), 2))
+    return artifact.encode(ir.Graph(2, nodes))
+
+
+@pytest.mark.parametrize(
+    ("word", "value", "message"),
+    [
+        (1, -1, "0 sources, accepted: 2"),
+        (2, -1, "1 sources, accepted: 2"),
+        (1, 4, "reads node 4, an edge of kind current, not accepted here"),
+        (2, 0, "reads node 0, an edge of kind input, not accepted here"),
+        (14, 0, "reads node 0, an edge of kind input, not accepted here"),
+        (14, 6, "source 6 is not an earlier node"),
+        (14, -1, "source -1 is not an earlier node"),
+        (2, 5, "query has 4 channels, key 6, accepted: equal numbers"),
+        (14, 2, "key is 1 x 1, value 2 x 2, accepted: equal sizes"),
+        (10, 0, "heads is 0, accepted: 1 to 65535"),
+        (10, 3, "heads 3 do not divide 4 key and 6 value channels"),
+        (10, 4, "heads 4 do not divide 4 key and 6 value channels"),
+        (3, 4, "channels are 4, expected 6"),
+        (4, 1, "output is 1 x 2, expected 2 x 2"),
+        (6, 1, "kernel height is 1, but unused here"),
+        (9, 1, "padding is 1, but unused here"),
+        (11, 1, "bits is 1, but unused here"),
+        (12, 1, "first option is 1, but unused here"),
+        (13, 1, "second option is 1, but unused here"),
+        (15, 1, "width codes are 1 for 0 arrays"),
+    ],
+)
+def test_attention_record_rules(word: int, value: int, message: str) -> None:
+    refused(set_record(attending(), 6, word, value), "node 6 (Attention): ", message)
+
+
+def test_attention_bounds_are_proven() -> None:
+    """One channel on 46341 x 46341 tokens is just beyond 2^31; a file of less than 1 kB can say so."""
+    lif = ir.Lif((1,), np.ones((1, 1), np.int32), *(np.zeros(1, np.int32),) * 2, np.zeros(1, np.uint8), 4, 0)
+    nodes = [ir.Input(1, 46341, 46341, 1, (0,)), ir.Conv(0, np.ones((1, 1, 1, 1), np.int8), 1), lif]
+    nodes += [ir.OrPool(2, 1, 1), ir.Attention(3, 3, 3, 1), dataclasses.replace(lif, sources=(4,))]
+    nodes.append(ir.Readout(5, np.zeros((1, 1), np.int8), np.zeros(1, np.int32), 2, True))
+    graph = ir.Graph(1, nodes)
+    with pytest.raises(LoweringError, match="beyond 32 bits"):
+        check(graph)
+    graph.nodes[0] = ir.Input(1, 46340, 46340, 1, (0,))
+    data = artifact.encode(graph)
+    for node in range(6):
+        data = set_record(set_record(data, node, 4, 46341), node, 5, 46341)
+    refused(data, "node 4 (Attention): the current of channel 0 reaches 0 to 2147488281")
+
+
+def test_older_and_newer_minor_versions_are_read() -> None:
+    for minor in (0, 1, 2):
+        engine.load(repair_header(small()[:6] + struct.pack("<H", minor) + small()[8:]))
 
 
 def test_graph_header_rules() -> None:

@@ -65,6 +65,25 @@ def random_graph(seed: int, *, frames: int = 1) -> ir.Graph:
     return ir.Graph(steps, nodes, [f"n{i}" for i in range(len(nodes))])
 
 
+def attention_graph(seed: int, *, frames: int = 1, heads: int = 2) -> ir.Graph:
+    """Queries of 6 channels on 6x5 pixels, keys on 3x2, values of 4 channels; attention with a shortcut."""
+    rng = np.random.default_rng(seed)
+
+    def conv(source: int, outputs: int, inputs: int) -> ir.Conv:
+        return ir.Conv(source, rng.integers(-7, 8, (outputs, inputs, 1, 1)).astype(np.int8), 4)
+
+    def lif(sources: tuple[int, ...], channels: int, threshold: int) -> ir.Lif:
+        multiplier = rng.integers(1, 3, (len(sources), channels)).astype(np.int32)
+        limits = rng.integers(1, threshold, channels).astype(np.int32)
+        return ir.Lif(sources, multiplier, np.zeros(channels, np.int32), limits, np.zeros(channels, np.uint8), 12, 1)
+
+    nodes: list[ir.Node] = [ir.Input(2, 6, 5, frames, (120, 90)), conv(0, 6, 2), lif((1,), 6, 900)]
+    nodes += [ir.OrPool(2, 2, 2), conv(3, 4, 6), lif((4,), 4, 12), conv(2, 4, 6), lif((6,), 4, 12)]
+    nodes += [ir.Attention(2, 3, 5, heads), lif((8, 7), 4, 30)]
+    nodes.append(ir.Readout(9, rng.integers(-7, 8, (3, 4)).astype(np.int8), np.zeros(3, np.int32), 4, True))
+    return ir.Graph(3, nodes, [f"n{i}" for i in range(len(nodes))])
+
+
 def random_samples(graph: ir.Graph, count: int, seed: int = 0) -> NDArray[np.uint8]:
     node = graph.input
     frames = () if node.frames == 1 else (node.frames,)

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from measure_graphs import random_graph, random_samples
+from measure_graphs import attention_graph, random_graph, random_samples
 from numpy.typing import NDArray
 
 from bitspike.deploy import ir, reference
@@ -78,6 +78,35 @@ def test_a_shortcut_adds_each_spike_once() -> None:
     assert [row.name for row in shortcuts] == ["n6 shortcut", "n15 shortcut"]
     assert shortcuts[0].synaptic == spikes[4].sum() / 2
     assert shortcuts[0].dense == spikes[4][:, 0].size
+
+
+def test_attention_counts_coincidences_and_adds_rows() -> None:
+    graph = attention_graph(0, frames=3)
+    samples = random_samples(graph, 2)
+    spikes = reference.run(graph, samples).spikes
+    query, value = spikes[2], spikes[5]
+    key = all_edges(graph, spikes)[3]
+    additions = 0
+    for t, n, h in np.ndindex(3, 2, 2):
+        heads = slice(3 * h, 3 * h + 3), slice(2 * h, 2 * h + 2)
+        for y, x in np.ndindex(3, 2):
+            additions += int(key[t, n, heads[0], y, x].sum()) * int(value[t, n, heads[1], y, x].sum())
+        additions += int(query[t, n, heads[0]].sum()) * 2
+    row = {row.name: row for row in count_operations(graph, spikes)}["n8"]
+    assert additions > 0 and row.kind == "ac" and row.synaptic == pytest.approx(additions / 2)
+    assert row.dense == 3 * row.single_pass == 3 * 2 * 3 * 2 * (6 + 30)
+    assert row.reads == 3 * (6 * 30 + 6 * 6 + 4 * 6)
+    assert row.rate == pytest.approx((query.sum() + key.sum() + value.sum()) / (2 * row.reads))
+    halves = [spike_totals(graph, {i: s[:, part] for i, s in spikes.items()}) for part in (slice(0, 1), slice(1, 2))]
+    for together, apart in zip(count_operations(graph, spikes), operations_of(graph, halves), strict=True):
+        assert together.as_dict() == pytest.approx(apart.as_dict())
+
+
+def test_full_attention_makes_every_dense_addition() -> None:
+    graph = attention_graph(0)
+    spikes = {i: np.ones((3, 1, *ir.node_shapes(graph)[i]), np.uint8) for i in (2, 5, 7, 9)}
+    row = {row.name: row for row in count_operations(graph, spikes)}["n8"]
+    assert row.synaptic == row.dense and row.rate == 1
 
 
 def test_batches_add_up() -> None:

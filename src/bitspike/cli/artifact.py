@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -96,42 +97,53 @@ def infer(
 
 def bench(
     file: File,
-    against: Annotated[str, typer.Option(help="Rivals, separated by commas: torch, ort.")] = "torch,ort",
+    against: Annotated[
+        str | None,
+        typer.Option(
+            help="Rivals, separated by commas: torch, compile, ort, openvino (default: all installed, no compile)."
+        ),
+    ] = None,
     batch: Annotated[int, typer.Option(help="Samples per call.")] = 1,
-    threads: Annotated[int, typer.Option(help="Threads of the rivals; the engine runs one.")] = 1,
+    threads: Annotated[
+        int, typer.Option(help="Threads of every runtime; one is timed by CPU time, more by wall time.")
+    ] = 1,
     seconds: Annotated[float, typer.Option(help="Time budget of the measurement.")] = 10.0,
     samples: Annotated[Path | None, typer.Option(help="Real samples, as for 'infer' (default: random bytes).")] = None,
+    report: Annotated[Path | None, typer.Option(help="Also write a page with a picture: FILE.html.")] = None,
     as_json: Json = False,
 ) -> None:
-    """Latency and memory of an artifact beside its rivals.
+    """Latency and memory of an artifact beside its rivals, as a table and a picture.
 
-    torch and ONNX Runtime (fp32 and int8) run the same integers as floats, in the same run.
+    torch, torch.compile, ONNX Runtime and OpenVINO (fp32 and int8) run the same integers as floats, in the same run.
     """
     from .. import engine, measure
 
-    rivals = [name for name in against.split(",") if name]
-    unknown = sorted(set(rivals) - {"torch", "ort"})
-    if unknown:
-        raise ConfigError(f"--against {', '.join(unknown)} is unknown, accepted: torch, ort")
+    rivals = measure.check_rivals(None if against is None else [name for name in against.split(",") if name])
     if batch < 1 or threads < 1 or not seconds > 0:
         raise ConfigError(f"--batch {batch}, --threads {threads} and --seconds {seconds} must be positive")
+    if report is not None and not report.absolute().parent.is_dir():
+        raise ConfigError(f"--report {report}: the folder {report.absolute().parent} does not exist")
     network = engine.load(file)
     if samples is not None:
         pixels = _read_samples(samples, network.input_shape)
     else:
-        note("no --samples given: random bytes are measured, and calibrate ONNX Runtime's int8 network")
+        note("no --samples given: random bytes are measured, and calibrate the int8 rivals")
         pixels = np.random.default_rng(0).integers(0, 256, (max(batch, 16), *network.input_shape)).astype(np.uint8)
     rows = measure.measure_latency(file, pixels, batch=batch, threads=threads, budget_s=seconds, against=rivals)
-    peaks = {row.name: row.peak_bytes for row in measure.peak_memory(file, pixels, against=rivals)}
+    memory = measure.peak_memory(file, pixels, batch=batch, against=rivals)
+    if report is not None:
+        measure.write_report(_bench_page(file, rows, memory), report)
+        note(f"report: {report}")
+    peaks = {row.name: row.peak_bytes for row in memory}
     peaks |= {row.name: peaks["bitspike"] for row in rows if row.runtime == "bitspike"}  # levels share their memory
     if as_json:
         found = [row.as_dict() | {"peak_bytes": peaks.get(row.name)} for row in rows]
-        print_json({"artifact": str(file), "batch": batch, "rows": found})
+        print_json({"artifact": str(file), "batch": batch, "threads": threads, "rows": found})
         return
     header = ("runtime", "median", "times bitspike", "file", "peak memory", "same answers")
     cells = [
         (
-            row.name,
+            f"{row.name}, {row.setting}" if row.setting else row.name,
             f"{1e3 * row.median_s:.3f} ms",
             f"{row.ratio:.1f}x",
             f"{row.file_bytes / 1e3:.1f} kB" if row.file_bytes is not None else "",
@@ -140,7 +152,24 @@ def bench(
         )
         for row in rows
     ]
-    print_table(f"{file}: batch {batch}, {rows[0].clock}, {rows[0].rounds} rounds", header, cells)
+    turned = f"{rows[0].rounds} samples" + (f", {rows[0].dropped} disturbed ones dropped" if rows[0].dropped else "")
+    plural = "s" if threads > 1 else ""
+    print_table(f"{file}: batch {batch}, {threads} thread{plural}, {rows[0].clock}, {turned}", header, cells)
+
+
+def _bench_page(file: Path, rows: list[Any], memory: list[Any]) -> dict[str, Any]:
+    """What the report shows of one measurement."""
+    from .. import measure
+
+    return {
+        "title": f"{file.name}: latency",
+        "artifact_bytes": file.stat().st_size,
+        "latency": [row.as_dict() for row in rows],
+        "latency_note": measure.missing_note(),
+        "memory": [row.as_dict() for row in memory],
+        "command": "bitspike " + " ".join(sys.argv[1:]),
+        "environment": measure.environment(),
+    }
 
 
 def _layer(name: str, node: dict[str, Any], rate: float) -> dict[str, object]:

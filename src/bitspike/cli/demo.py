@@ -8,11 +8,11 @@ from typing import Annotated
 
 import typer
 
-from ..errors import ConfigError
+from ..errors import BitspikeError, ConfigError
 from .output import JSON_OPTION_HELP, note
 from .runs import show_result
 
-__all__ = ["register"]
+__all__ = ["register", "write_web_page"]
 
 DEFAULT_DIRECTORY = Path("runs") / "demo"
 
@@ -47,3 +47,16 @@ def demo(
     note("bitspike demo: a 1-bit spiking network on 1,797 scans of handwritten digits")
     result = recipes.get_recipe("q-snn").run(config, out, latency_budget_s=6.0)
     show_result(result, out, as_json)
+    write_web_page(out)
+
+
+def write_web_page(run: Path) -> None:
+    """The network as a page for the browser, where the tools for it are installed; one line says what came of it."""
+    from .page import write_run_page
+
+    try:
+        write_run_page(run / "model.bspk", run / "page.html", None)
+    except BitspikeError as error:
+        note(f"no web page: {error}")
+    else:
+        note(f"web page: {run / 'page.html'} (draw a digit; works offline)")

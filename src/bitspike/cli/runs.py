@@ -9,11 +9,13 @@ from typing import Annotated, Any
 import typer
 
 from ..errors import BitspikeError, ConfigError
+from .export import TARGETS, Request
+from .export import write as write_export
 from .output import JSON_OPTION_HELP, note, print_json, print_table
 
 __all__ = ["figures", "register", "show_result"]
 
-EXPORT_TARGETS = ("bspk",)
+EXPORT_TARGETS = tuple(TARGETS)
 
 Run = Annotated[Path, typer.Argument(metavar="RUN", help="Folder of a finished run, as 'train' or 'demo' made it.")]
 Json = Annotated[bool, typer.Option("--json", help=JSON_OPTION_HELP)]
@@ -155,20 +157,37 @@ def compress(
 
 
 def export(
-    run: Run,
+    run: Annotated[
+        Path, typer.Argument(metavar="RUN", help="Folder of a finished run; a .bspk file for all formats but bspk.")
+    ],
     to: Annotated[str, typer.Option(help=f"Format: {', '.join(EXPORT_TARGETS)}.")] = "bspk",
-    output: Annotated[Path | None, typer.Option("-o", "--output", help="File to write (default: RUN.bspk).")] = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "-o",
+            "--output",
+            help="bspk, web: file to write (default: RUN.bspk, RUN.html). Others: folder (default: here).",
+        ),
+    ] = None,
+    name: Annotated[
+        str | None, typer.Option(help="c99: name of the files and prefix of all they define (default: from RUN).")
+    ] = None,
+    flash_budget: Annotated[
+        int | None, typer.Option(help="c99: refuse to write when constant tables take more bytes.")
+    ] = None,
+    ram_budget: Annotated[int | None, typer.Option(help="c99: refuse when static buffers take more bytes.")] = None,
+    streaming: Annotated[
+        bool, typer.Option("--streaming", help="c99: keep membranes between calls, one call per time step.")
+    ] = False,
     data_root: Root = None,
 ) -> None:
-    """Write a run's deployable file from its weights."""
-    if to not in EXPORT_TARGETS:
-        raise ConfigError(f"--to is {to!r}, accepted: {', '.join(EXPORT_TARGETS)}")
-    from .. import recipes
+    """Write a run's network for where it is to run.
 
-    config, bundle, exact = recipes.qsnn.restore(run, data_root)
-    target = output or Path(f"{run.name}.bspk")
-    size = recipes.qsnn.compile_for(exact, config, bundle).save(target)
-    print(f"{target}: {size} bytes")
+    bspk: the deployable file, from the run's weights. c99: one .c/.h pair for microcontrollers, from the deployable file;
+    prints what it takes of flash and RAM first. See docs/c99.md. web: one HTML page that runs it in a browser, offline; needs
+    clang and lld. See docs/web.md.
+    """
+    write_export(to, Request(run, output, name, flash_budget, ram_budget, streaming, data_root))
 
 
 def report(

@@ -20,10 +20,10 @@ from .check import check
 __all__ = ["TestVectors", "crc32c", "encode", "save"]
 
 MAGIC = b"BSPK"
-VERSION = (1, 0)
+VERSION = (1, 1)
 SECTIONS = {"GRAPH": 1, "PARAMS": 2, "WEIGHTS": 3, "CALIB": 4, "META": 5, "TESTVEC": 6}
 REQUIRED = ("GRAPH", "PARAMS", "WEIGHTS")
-OPERATIONS = (ir.Input, ir.Conv, ir.Linear, ir.Lif, ir.OrPool, ir.SumPool, ir.Add, ir.Readout)
+OPERATIONS = (ir.Input, ir.Conv, ir.Linear, ir.Lif, ir.OrPool, ir.SumPool, ir.Add, ir.Readout, ir.Attention)
 
 TestVectors = NDArray[np.uint8]
 """u8 samples (n, [T,] C, H, W) stored with their expected outputs for a self-test."""
@@ -96,7 +96,7 @@ _CRC_TABLE = _crc_table()
 
 
 def _record(node: ir.Node, shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """op, two sources, C, H, W, kernel h, w, stride, padding, groups, bits, option 1..3 (15 numbers)."""
+    """op, two sources, C, H, W, kernel h, w, stride, padding, groups, bits, option 1..2, third source (15 numbers)."""
     first, second = (*ir.sources(node), -1, -1)[:2]
     geometry, bits, options = (0, 0, 0, 0, 0), 0, (0, 0, 0)
     match node:
@@ -112,6 +112,8 @@ def _record(node: ir.Node, shape: tuple[int, int, int]) -> tuple[int, ...]:
             geometry = (node.kernel, node.kernel, node.stride, node.padding, 0)
         case ir.SumPool():
             geometry = (node.kernel, node.kernel, node.stride, 0, 0)
+        case ir.Attention():
+            geometry, options = (0, 0, 0, 0, node.heads), (0, 0, node.value)
         case ir.Readout():
             bits, options = node.bits, (int(node.pool), 0, 0)
     return (OPERATIONS.index(type(node)), first, second, *shape, *geometry, bits, *options)

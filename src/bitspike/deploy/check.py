@@ -85,6 +85,7 @@ _ACCEPTED = {
     ir.OrPool: {"spikes"},
     ir.SumPool: {"spikes", "counts"},
     ir.Add: {"spikes", "counts"},
+    ir.Attention: {"spikes"},
     ir.Readout: {"spikes", "counts"},
 }
 
@@ -146,6 +147,14 @@ def _check_shapes(where: str, node: ir.Node, shapes: list[tuple[int, int, int]])
             require(min(shapes[0][1:]) + 2 * padding >= node.kernel, f"window {node.kernel} is larger than {shapes[0]}")
         case ir.Add():
             require(shapes[0] == shapes[1], f"shapes {shapes[0]} and {shapes[1]} differ")
+        case ir.Attention():
+            query, key, value = shapes
+            require(query[0] == key[0], f"query has {query[0]} channels, key {key[0]}, accepted: equal numbers")
+            require(key[1:] == value[1:], f"key has {key[1:]} pixels, value {value[1:]}, accepted: equal sizes")
+            require(
+                node.heads >= 1 and key[0] % node.heads == 0 and value[0] % node.heads == 0,
+                f"{node.heads} heads do not divide {key[0]} key and {value[0]} value channels",
+            )
 
 
 def _check_weight(where: str, weight: NDArray[np.int8], bits: int) -> None:
@@ -203,6 +212,10 @@ def _range(
             return _counts(where, ranges[node.source].high * node.kernel**2)
         case ir.Add():
             return _counts(where, ranges[node.left].high + ranges[node.right].high)
+        case ir.Attention():
+            channels, height, width = shapes[node.key]
+            most = np.full(shapes[-1][0], channels // node.heads * height * width, np.int64)
+            return Range("current", *_int32(where, 0 * most, most))
 
 
 def _counts(where: str, high: Array) -> Range:

@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 __all__ = [
     "Add",
+    "Attention",
     "Conv",
     "Graph",
     "Input",
@@ -32,6 +33,7 @@ __all__ = [
     "Readout",
     "SumPool",
     "node_shapes",
+    "sources",
 ]
 
 Int8 = NDArray[np.int8]
@@ -130,6 +132,24 @@ class Add:
 
 
 @dataclass(frozen=True)
+class Attention:
+    """Softmax-free self-attention on spikes (spiking self-attention), within one time step.
+
+    Tokens are pixels, channels are split into ``heads`` equal blocks. From spikes query (C, H, W), key (C, H', W') and
+    value (Cv, H', W'), with N = H·W and N' = H'·W' tokens and d = C / heads, the current (Cv, H, W) of head h is::
+
+        current[h, j, n] = sum_{i < d} query[h, i, n] * sum_{m < N'} key[h, i, m] * value[h, j, m]
+
+    It counts coincidences, so it lies in 0 .. d·N'; any scale is in the multiplier and threshold of the Lif.
+    """
+
+    query: int
+    key: int
+    value: int
+    heads: int
+
+
+@dataclass(frozen=True)
 class Readout:
     """Logits: ``sum_t (weight @ features_t + bias)`` as int32, weight (classes, K).
 
@@ -143,7 +163,7 @@ class Readout:
     pool: bool = False
 
 
-Node = Input | Conv | Linear | Lif | OrPool | SumPool | Add | Readout
+Node = Input | Conv | Linear | Lif | OrPool | SumPool | Add | Attention | Readout
 
 
 @dataclass
@@ -182,6 +202,8 @@ def sources(node: Node) -> tuple[int, ...]:
             return node.sources
         case Add():
             return (node.left, node.right)
+        case Attention():
+            return (node.query, node.key, node.value)
         case _:
             return (node.source,)
 
@@ -215,6 +237,8 @@ def node_shapes(graph: Graph) -> list[tuple[int, int, int]]:
                 shapes.append((c, _slide(h, node.kernel, node.stride, 0), _slide(w, node.kernel, node.stride, 0)))
             case Add():
                 shapes.append(shapes[node.left])
+            case Attention():
+                shapes.append((shapes[node.value][0], *shapes[node.query][1:]))
     return shapes
 
 

@@ -54,6 +54,8 @@ def run(graph: ir.Graph, samples: NDArray[np.uint8]) -> Result:
                 edges.append(_windows(edges[node.source], node.kernel, node.stride, 0).sum((-2, -1)))
             case ir.Add():
                 edges.append(edges[node.left] + edges[node.right])
+            case ir.Attention():
+                edges.append(_attention(edges[node.query], edges[node.key], edges[node.value], node.heads))
             case ir.Readout():
                 source = edges[node.source]
                 features = source.sum((-2, -1)) if node.pool else _flat(source)
@@ -95,6 +97,12 @@ def _windows(x: Array, kernel: int | tuple[int, int], stride: int, padding: int)
     kh, kw = (kernel, kernel) if isinstance(kernel, int) else kernel
     padded = np.pad(x, ((0, 0),) * 3 + ((padding, padding),) * 2)
     return sliding_window_view(padded, (kh, kw), (-2, -1))[..., ::stride, ::stride, :, :]
+
+
+def _attention(query: Array, key: Array, value: Array, heads: int) -> Array:
+    q, k, v = (x.reshape(*x.shape[:2], heads, x.shape[2] // heads, -1) for x in (query, key, value))
+    pairs = k @ np.swapaxes(v, -1, -2)  # (T, N, heads, d, dv)
+    return (np.swapaxes(pairs, -1, -2) @ q).reshape(*value.shape[:3], *query.shape[3:])
 
 
 def _conv(x: Array, node: ir.Conv) -> Array:

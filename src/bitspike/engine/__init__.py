@@ -6,6 +6,7 @@ logits = net.run(samples)          # uint8 (N, C, H, W) -> int32 (N, classes)
 
 from __future__ import annotations
 
-from .network import Network, levels, load
+from .network import Network, kernel_families, levels, load
+from .tuning import autotune
 
-__all__ = ["Network", "levels", "load"]
+__all__ = ["Network", "autotune", "kernel_families", "levels", "load"]

@@ -50,6 +50,8 @@ def describe(raw: dict[str, Any], source_shapes: list[tuple[int, int, int]]) -> 
             node |= {"membrane_shift": shift.astype(np.uint8), "membrane_bits": raw["bits"]}
             node |= {"leak_shift": raw["option"], "soft_reset": raw["soft_reset"]}
             node["fits_int16"] = np.frombuffer(raw["fits_int16"], np.bool_).copy()
+        case "Attention":
+            node |= {"heads": raw["groups"]}
         case "OrPool" | "SumPool":
             node |= {"kernel": raw["kernel"][0], "stride": raw["stride"], "padding": raw["padding"]}
         case "Readout":
@@ -90,5 +92,7 @@ def _node(node: dict[str, Any]) -> ir.Node:
             return ir.SumPool(source, **fields("kernel", "stride"))
         case "Add":
             return ir.Add(*node["sources"])
+        case "Attention":
+            return ir.Attention(*node["sources"], **fields("heads"))
         case _:
             return ir.Readout(source, **fields("weight", "bias", "bits", "pool"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+from collections.abc import Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -18,7 +19,7 @@ from .describe import build_graph, describe, parse_meta
 if TYPE_CHECKING:
     from ..deploy import ir
 
-__all__ = ["Network", "levels", "load"]
+__all__ = ["Network", "kernel_families", "levels", "load"]
 
 _RATE_CHUNK = 32  # samples traced at a time
 
@@ -28,12 +29,30 @@ def levels() -> list[str]:
     return list(_native.levels())
 
 
-def load(source: str | os.PathLike[str] | bytes, *, level: str | None = None, max_memory: int = 1 << 30) -> Network:
+def kernel_families() -> list[str]:
+    """Families of kernels for layers that read spikes: all give the same bits, they differ in speed.
+
+    "planes": AND and population count, once per bit of the weights. "events": rows of weights added for each spike.
+    "tables": groups of spikes look up sums of weights.
+    """
+    return list(_native.families())
+
+
+def load(
+    source: str | os.PathLike[str] | bytes,
+    *,
+    level: str | None = None,
+    max_memory: int = 1 << 30,
+    kernels: str | Mapping[str, str] | None = None,
+) -> Network:
     """Verify an artifact and prepare it to run.
 
     ``level`` forces one of :func:`levels`; without it the environment variable ``BITSPIKE_LEVEL`` does, else the
     fastest one is taken. ``max_memory`` bounds the bytes that the network may use, the file and the activations of
-    one run included. Raises ArtifactError naming the file and what is wrong with it.
+    one run included. ``kernels`` asks for one of :func:`kernel_families` for every layer, or for the layers it names
+    (see :attr:`Network.kernels`, :func:`bitspike.engine.autotune`); without it the environment variable
+    ``BITSPIKE_KERNELS`` does, else an estimate from bits, shape and firing rate decides. A layer that a family cannot
+    compute keeps the estimate's choice. Raises ArtifactError naming the file and what is wrong with it.
     """
     if max_memory < 0:
         raise ConfigError(f"max_memory is {max_memory}, accepted: at least 0")
@@ -44,7 +63,16 @@ def load(source: str | os.PathLike[str] | bytes, *, level: str | None = None, ma
     where = "artifact" if isinstance(source, bytes) else os.fspath(source)
     try:
         data = source if isinstance(source, bytes) else _read(source, max_memory)
-        network = Network(_native.Network(data, chosen, min(max_memory, 1 << 62)), where)
+        limit = min(max_memory, 1 << 62)
+        wanted = kernels if isinstance(kernels, str) else os.environ.get("BITSPIKE_KERNELS", "") if kernels is None else ""
+        network = Network(_native.Network(data, chosen, limit, _families([wanted])), where)
+        if isinstance(kernels, Mapping):
+            names = network.names
+            unknown = [name for name in kernels if name not in network.kernels]
+            if unknown:
+                raise ConfigError(f"kernels name {unknown[0]!r}, accepted: {', '.join(network.kernels)}")
+            families = _families([kernels.get(name, "") for name in names])
+            network = Network(_native.Network(data, chosen, limit, families), where)
     except (_native.FormatError, ArtifactError) as error:
         raise ArtifactError(f"{where}: {error}") from None
     except MemoryError:
@@ -53,6 +81,13 @@ def load(source: str | os.PathLike[str] | bytes, *, level: str | None = None, ma
         reason = getattr(error, "strerror", None) or error
         raise ArtifactError(f"{where}: cannot be read ({reason})") from None
     return network
+
+
+def _families(wanted: list[str]) -> list[str]:
+    for name in wanted:
+        if name and name not in kernel_families():
+            raise ConfigError(f"kernels are {name!r}, accepted: {', '.join(kernel_families())}")
+    return wanted
 
 
 def _read(path: str | os.PathLike[str], limit: int) -> bytes:
@@ -74,21 +109,22 @@ class Network:
         self.meta: dict[str, Any] = parse_meta(native.meta)
         """Free JSON stored with the network; read by no computation."""
 
-    def run(self, x: ArrayLike) -> NDArray[np.int32]:
+    def run(self, x: ArrayLike, *, threads: int = 1) -> NDArray[np.int32]:
         """Logits (N, classes) of samples ``x`` uint8 (N, C, H, W), or (N, T, C, H, W) where the network takes frames.
 
-        Without the N axis, logits (classes,) of one sample.
+        Without the N axis, logits (classes,) of one sample. At most ``threads`` threads work, and never more than
+        this process has processors; their number changes no result.
         """
         samples, single = self._samples(x)
         logits = np.empty((len(samples), self.num_classes), np.int32)
-        self._native.run(samples, logits, steps=False)
+        self._native.run(samples, logits, steps=False, threads=_thread_count(threads))
         return logits[0] if single else logits
 
-    def run_steps(self, x: ArrayLike) -> NDArray[np.int32]:
+    def run_steps(self, x: ArrayLike, *, threads: int = 1) -> NDArray[np.int32]:
         """Logits (T, N, classes) before they are summed over time; (T, classes) for one sample."""
         samples, single = self._samples(x)
         flat = np.empty((len(samples), self.time_steps * self.num_classes), np.int32)
-        self._native.run(samples, flat, steps=True)
+        self._native.run(samples, flat, steps=True, threads=_thread_count(threads))
         steps = flat.reshape(len(samples), self.time_steps, self.num_classes)
         return steps[0] if single else np.ascontiguousarray(np.swapaxes(steps, 0, 1))
 
@@ -115,6 +151,16 @@ class Network:
         neurons = {name: int(np.prod(self._layout[i]["shape"])) for name, i in self._lifs.items()}
         return {name: total / (len(samples) * self.time_steps * neurons[name]) for name, total in totals.items()}
 
+    def profile(self, x: ArrayLike, *, repeats: int = 20) -> dict[str, float]:
+        """Seconds that each node takes for one sample on one thread, the least of ``repeats``.
+
+        The time of a Conv, Linear or Attention is part of the Lif that reads it.
+        """
+        samples, single = self._samples(x)
+        if len(samples) != 1:
+            raise BitspikeError(f"profile takes one sample, got {len(samples)}")
+        return dict(zip(self.names, self._native.profile(samples, repeats=max(1, repeats)), strict=True))
+
     def self_test(self) -> int:
         """Run the stored test vectors and return their number; ArtifactError if any spike or logit differs."""
         try:
@@ -132,6 +178,11 @@ class Network:
     def level(self) -> str:
         """Kernel level in use, one of :func:`levels`."""
         return str(self._native.level)
+
+    @cached_property
+    def kernels(self) -> dict[str, str]:
+        """Family of kernels, one of :func:`kernel_families`, of every layer that has a choice."""
+        return {name: node["kernels"] for name, node in zip(self.names, self._layout, strict=True) if node["kernels"]}
 
     @property
     def time_steps(self) -> int:
@@ -171,6 +222,18 @@ class Network:
         """Per Lif and channel: does the membrane provably stay within 16 bits?"""
         nodes = self.nodes
         return {name: nodes[i]["fits_int16"] for name, i in self._lifs.items()}
+
+    @property
+    def sources(self) -> list[tuple[int, ...]]:
+        """Indices of the nodes that each node reads."""
+        return [tuple(node["sources"]) for node in self._layout]
+
+    def example(self) -> NDArray[np.uint8]:
+        """One sample: the first stored test vector, or noise of a fixed seed if there is none."""
+        stored = self._native.test_sample
+        if stored is None:
+            return np.random.default_rng(0).integers(0, 256, self.input_shape, np.uint8)
+        return np.frombuffer(stored, np.uint8).reshape(self.input_shape).copy()
 
     @property
     def artifact_bytes(self) -> int:
@@ -218,3 +281,9 @@ class Network:
             raise BitspikeError(f"samples have shape {given.shape}, accepted: {expected}")
         count = 1 if single else len(given)
         return np.ascontiguousarray(given).reshape(count, int(np.prod(shape))), single
+
+
+def _thread_count(threads: int) -> int:
+    if threads < 1:
+        raise ConfigError(f"threads are {threads}, accepted: at least 1")
+    return min(int(threads), 64)

@@ -9,7 +9,7 @@ from .memory import MemoryRow, peak_memory
 from .operations import LayerOperations, SpikeTotals, count_operations, operations_of, spike_totals
 from .raster import RasterLayer, spike_raster
 from .report import render_report, write_report
-from .rivals import available_rivals
+from .rivals import available_rivals, check_rivals, missing_note
 from .size import SizeReport, SizeRow, artifact_sections, model_size
 from .torch_network import torch_network
 
@@ -28,12 +28,14 @@ __all__ = [
     "agreement_table",
     "artifact_sections",
     "available_rivals",
+    "check_rivals",
     "count_operations",
     "environment",
     "estimate_energy",
     "exact_outputs",
     "measure_all",
     "measure_latency",
+    "missing_note",
     "model_size",
     "operations_of",
     "peak_memory",

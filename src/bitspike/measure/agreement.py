@@ -180,6 +180,10 @@ def _affordable(graph: ir.Graph) -> int:
     shapes = ir.node_shapes(graph)
     weighted = ir.Conv | ir.Linear
     dense = sum(n.weight.size * math.prod(shapes[i][1:]) for i, n in enumerate(graph.nodes) if isinstance(n, weighted))
+    for node in graph.nodes:
+        if isinstance(node, ir.Attention):
+            tokens = sum(math.prod(shapes[s][1:]) for s in (node.query, node.key))
+            dense += shapes[node.query][0] * (shapes[node.value][0] // node.heads) * tokens
     return max(4, min(256, REFERENCE_OPERATIONS // max(dense * graph.time_steps, 1)))
 
 
@@ -191,11 +195,16 @@ def _spike_bytes(graph: ir.Graph) -> int:
 
 
 def _patch_bytes(graph: ir.Graph) -> int:
-    """Bytes of the float64 patches that the reference makes of one sample for its largest convolution."""
+    """Bytes that the reference needs for one sample's largest float64 patches or attention products."""
     shapes = ir.node_shapes(graph)
     sizes = [
         math.prod(shapes[i][1:]) * math.prod(node.weight.shape[1:]) * node.groups
         for i, node in enumerate(graph.nodes)
         if isinstance(node, ir.Conv)
+    ]
+    sizes += [
+        shapes[node.query][0] * (shapes[node.value][0] // node.heads)
+        for node in graph.nodes
+        if isinstance(node, ir.Attention)
     ]
     return 8 * graph.time_steps * max(sizes, default=1)

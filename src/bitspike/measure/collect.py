@@ -20,7 +20,7 @@ from .latency import measure_latency
 from .memory import peak_memory
 from .operations import LayerOperations, operations_of, spike_totals
 from .raster import spike_raster
-from .rivals import RIVALS, available_rivals
+from .rivals import available_rivals, missing_note
 from .size import artifact_sections, model_size
 
 __all__ = ["measure_all"]
@@ -86,10 +86,9 @@ def measure_all(
         ]
         result["latency"] = [row.as_dict() for row in rows]
         result["memory"] = [row.as_dict() for row in peak_memory(data, samples, against=rivals)]
-        if against is None and len(rivals) < len(RIVALS):
-            result["latency_note"] = (
-                "ONNX Runtime is not installed here (pip install 'bitspike[export]'); it is left out."
-            )
+        note = missing_note()
+        if against is None and note:
+            result["latency_note"] = note
     return result
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 __all__ = ["environment"]
 
-PACKAGES = ("bitspike", "torch", "numpy", "onnxruntime")
+PACKAGES = ("bitspike", "torch", "numpy", "onnxruntime", "openvino")
 
 
 def environment() -> dict[str, Any]:

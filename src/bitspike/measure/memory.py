@@ -20,7 +20,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .. import engine
-from ..errors import BitspikeError, ConfigError
+from ..errors import BitspikeError
 from . import rivals
 
 __all__ = ["MemoryRow", "peak_memory"]
@@ -91,6 +91,16 @@ def run():
     net.run(None, {"pixels": pixels})
 """
 
+_OPENVINO = """
+import openvino
+core = openvino.Core()
+settings = {"PERFORMANCE_HINT": "LATENCY", "NUM_STREAMS": 1, "INFERENCE_NUM_THREADS": 1, "INFERENCE_PRECISION_HINT": "f32"}
+request = core.compile_model(core.read_model(file), "CPU", settings).create_infer_request()
+pixels = x.astype(np.float32)
+def run():
+    request.infer({0: pixels}, share_inputs=True)
+"""
+
 _NOTHING = """
 def run():
     pass
@@ -104,14 +114,13 @@ def peak_memory(
     batch: int = 1,
     against: Sequence[str] | None = None,
 ) -> list[MemoryRow]:
-    """Peak memory of the engine, torch and ONNX Runtime on ``batch`` of the samples, one thread; rows as they ran.
+    """Peak memory of the engine, torch, ONNX Runtime and OpenVINO on ``batch`` of the samples, one thread; rows as they
+    ran.
 
-    against: some of "torch", "ort"; None takes those that are installed.
+    against: names of ``rivals.RIVALS``, None: those that are installed; torch.compile has no row, its compiler runs in
+    the same process.
     """
-    chosen = rivals.available_rivals() if against is None else tuple(against)
-    unknown = sorted(set(chosen) - set(rivals.RIVALS))
-    if unknown:
-        raise ConfigError(f"against has {', '.join(unknown)}, accepted: {', '.join(rivals.RIVALS)}")
+    chosen = rivals.check_rivals(against)
     data = artifact if isinstance(artifact, bytes) else Path(artifact).read_bytes()
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -119,11 +128,13 @@ def peak_memory(
         np.save(x, np.resize(samples[:batch], (batch, *samples.shape[1:])))
         file.write_bytes(data)
         runs = [("Python and numpy alone", _NOTHING, file), ("bitspike", _ENGINE, file)]
-        if "ort" in chosen:
+        if {"ort", "openvino"} & set(chosen):
             exact, quantized = folder / "fp32.onnx", folder / "int8.onnx"
             rivals.onnx_float(engine.load(data).graph(), exact, batch)
-            rivals.onnx_int8(str(exact), quantized, samples[: max(batch, CALIBRATION_SAMPLES)], batch)
-            runs += [("ONNX Runtime int8", _ONNX, quantized), ("ONNX Runtime fp32", _ONNX, exact)]
+            rivals.onnx_int8(exact, quantized, samples[: max(batch, CALIBRATION_SAMPLES)], batch)
+            for rival, title, load in (("ort", "ONNX Runtime", _ONNX), ("openvino", "OpenVINO", _OPENVINO)):
+                if rival in chosen:
+                    runs += [(f"{title} int8", load, quantized), (f"{title} fp32", load, exact)]
         if "torch" in chosen:
             runs.append(("torch fp32", _TORCH, file))
         return [MemoryRow(label, batch, _child_peak(load, x, path)) for label, load, path in runs]

@@ -7,6 +7,9 @@ at borders, strides and groups. An edge that carries counts (sums of spikes) car
 A layer that reads the u8 input multiplies ("mac"); with a static sample it runs once, not T times, and every pixel
 counts, zero or not. A layer that reads spikes accumulates ("ac"). A pooled readout is counted as one whose weights
 every pixel shares: each spike meets ``classes`` weights. Sums of spikes in pools are not counted.
+
+An attention first counts, per head and step, the coincidences of key and value spikes, and then adds one row of these
+counts for each query spike: both are its operations. The counts stand where a layer's weights do, anew at each step.
 """
 
 from __future__ import annotations
@@ -14,7 +17,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -58,10 +61,14 @@ class LayerOperations:
 
 @dataclass(frozen=True)
 class SpikeTotals:
-    """Per spike or count edge: spikes (C, H, W) summed over T and ``samples`` samples."""
+    """Per spike or count edge: spikes (C, H, W) summed over T and ``samples`` samples.
+
+    ``coincidences``: per Attention node, pairs of a key and a value spike in one head, token and step, summed likewise.
+    """
 
     samples: int
     edges: dict[int, NDArray[np.int64]]
+    coincidences: dict[int, int] = field(default_factory=dict)
 
 
 def count_operations(graph: ir.Graph, trace: Mapping[int, Spikes]) -> list[LayerOperations]:
@@ -75,8 +82,11 @@ def spike_totals(graph: ir.Graph, trace: Mapping[int, Spikes]) -> SpikeTotals:
     if missing:
         raise ValueError(f"the trace has no spikes of {', '.join(missing)}")
     edges: dict[int, Spikes] = {}
+    coincidences: dict[int, int] = {}
     for index, node in enumerate(graph.nodes):
         match node:
+            case ir.Attention():
+                coincidences[index] = _coincidences(edges[node.key], edges[node.value], node.heads)
             case ir.Lif():
                 edges[index] = np.asarray(trace[index])
             case ir.OrPool():
@@ -87,7 +97,7 @@ def spike_totals(graph: ir.Graph, trace: Mapping[int, Spikes]) -> SpikeTotals:
             case ir.Add():
                 edges[index] = edges[node.left].astype(np.uint8) + edges[node.right].astype(np.uint8)
     samples = next(iter(edges.values())).shape[1] if edges else 0
-    return SpikeTotals(samples, {i: e.sum((0, 1), dtype=np.int64) for i, e in edges.items()})
+    return SpikeTotals(samples, {i: e.sum((0, 1), dtype=np.int64) for i, e in edges.items()}, coincidences)
 
 
 def operations_of(graph: ir.Graph, parts: Iterable[SpikeTotals]) -> list[LayerOperations]:
@@ -104,6 +114,9 @@ def operations_of(graph: ir.Graph, parts: Iterable[SpikeTotals]) -> list[LayerOp
         match node:
             case ir.Conv() | ir.Linear() | ir.Readout():
                 rows.append(_synapse(graph, name, node, shapes[node.source], shapes[index], means.get(node.source)))
+            case ir.Attention():
+                coincidences = sum(p.coincidences[index] for p in parts) / samples
+                rows.append(_attention(graph, name, node, shapes, means, coincidences))
             case ir.Lif():
                 rows += _shortcuts(graph, name, node, means)
                 rows.append(_neurons(graph, name, node, shapes[index], means[index]))
@@ -161,6 +174,42 @@ def _synapse(
         reads=sites * steps,
         writes=0,
     )
+
+
+def _attention(
+    graph: ir.Graph,
+    name: str,
+    node: ir.Attention,
+    shapes: list[tuple[int, int, int]],
+    means: Mapping[int, NDArray[np.float64]],
+    coincidences: float,
+) -> LayerOperations:
+    (channels, *query_size), (_, *key_size), (value_channels, *_) = (shapes[s] for s in ir.sources(node))
+    queries, tokens = math.prod(query_size), math.prod(key_size)
+    counts = channels * (value_channels // node.heads)  # of coincidences, per step
+    once = counts * (tokens + queries)
+    sites = channels * queries + (channels + value_channels) * tokens
+    return LayerOperations(
+        name=name,
+        kind="ac",
+        dense=once * graph.time_steps,
+        synaptic=coincidences + float(means[node.query].sum()) * (value_channels // node.heads),
+        single_pass=once,
+        updates=0,
+        rate=sum(float(means[s].sum()) for s in ir.sources(node)) / (sites * graph.time_steps),
+        bits=tokens.bit_length() + 1,
+        fan_in=channels // node.heads,
+        weights=counts,
+        steps=graph.time_steps,
+        reads=sites * graph.time_steps,
+        writes=0,
+    )
+
+
+def _coincidences(key: Spikes, value: Spikes, heads: int) -> int:
+    """Pairs of spikes of key and value (T, N, C, H, W) in the same head, token and step."""
+    k, v = (x.reshape(*x.shape[:2], heads, x.shape[2] // heads, -1).sum(3, dtype=np.int64) for x in (key, value))
+    return int((k * v).sum())
 
 
 def _shortcuts(

@@ -75,22 +75,29 @@ def bars(
     *,
     log: bool = False,
     groups: Sequence[int] | None = None,
+    ranges: Sequence[tuple[float, float]] | None = None,
 ) -> str:
-    """Horizontal bars, the first on top; ``texts`` stand beside them, ``groups`` choose colours."""
+    """Horizontal bars, the first on top; ``texts`` stand beside them, ``groups`` choose colours, ``ranges`` are the
+    whiskers' ends."""
     with _style(label):
         figure, axes = _figure(0.75 + 0.34 * len(names))
         places = np.arange(len(names))
         colours = [PALETTE[g % len(PALETTE)] for g in groups or [0] * len(names)]
         axes.barh(places, values, 0.66, color=colours)
+        ends = [max(value, high) for value, (_, high) in zip(values, ranges, strict=True)] if ranges else list(values)
+        if ranges:
+            spans = [[v - low for v, (low, _) in zip(values, ranges, strict=True)], np.subtract(ends, values)]
+            axes.errorbar(values, places, xerr=spans, fmt="none", ecolor=TEXT, elinewidth=1.1, capsize=2.5)
         _name_rows(axes, names)
         if log:
             axes.set_xscale("log")
-            lowest, highest = min(values), max(values)
+            axes.xaxis.set_major_formatter("{x:g}")
+            lowest, highest = min(values), max(ends)
             axes.set_xlim(lowest / 3, highest * (highest / lowest) ** 0.45 * 2)
         else:
-            axes.set_xlim(0, max(max(values), 1e-12) * 1.28)
-        for place, value, text in zip(places, values, texts, strict=True):
-            axes.annotate(text, (value, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
+            axes.set_xlim(0, max(max(ends), 1e-12) * 1.28)
+        for place, end, text in zip(places, ends, texts, strict=True):
+            axes.annotate(text, (end, place), xytext=(4, 0), textcoords="offset points", va="center", fontsize=8.5)
         axes.set_xlabel(xlabel)
         return _svg(figure, label)
 

@@ -13,8 +13,8 @@
     operations        [{name, kind, dense, synaptic, single_pass, updates, rate, bits, fan_in, weights, steps, reads,
                       writes}] with kind mac, ac, shortcut or neuron;   operation_samples: int
     energy            [{model, technology, source, assumption, network, compute_j, memory_j, total_j}]
-    latency           [{name, runtime, batch, threads, clock, rounds, median_s, minimum_s, ratio, file_bytes or null,
-                      agreement, compared}];   latency_note: text
+    latency           [{name, runtime, batch, threads, clock, rounds, median_s, minimum_s, maximum_s, dropped, ratio,
+                      setting, file_bytes or null, agreement, compared}];   latency_note: text
     memory            [{name, batch, peak_bytes}]
     agreement         [{left, right, samples, spikes, differing_spikes, logits, differing_logits}]
     raster            {sample, time_steps, prediction, label or null, layers: [{name, neurons, shown, rate, spikes}]}
@@ -77,7 +77,7 @@ def headline(result: Mapping[str, Any]) -> str:
         count = f" of {units.whole(result['test_samples'])} test samples" if result.get("test_samples") else ""
         parts.append(f"classifies {units.percent(accuracy[1])}{count} correctly")
     if latency is not None:
-        parts.append(f"takes {units.seconds(latency['median_s'])} per inference on one CPU thread")
+        parts.append(f"takes {units.seconds(latency['median_s'])} per inference on {_on_threads(latency)}")
     if compared is not None:
         differing, total = compared
         equal = f"equals {_measured_against(result)} in all {units.whole(total)} spikes and logits that were compared"
@@ -102,7 +102,7 @@ def key_figures(result: Mapping[str, Any]) -> list[tuple[str, str]]:
     if compared is not None:
         facts.append((f"{units.whole(compared[0])} bits", f"differ, of {units.count(compared[1])} spikes and logits"))
     if latency is not None:
-        facts.append((units.seconds(latency["median_s"]), "per inference, one CPU thread"))
+        facts.append((units.seconds(latency["median_s"]), f"per inference, {_on_threads(latency)}"))
     return facts
 
 
@@ -119,6 +119,10 @@ def _artifact_bytes(result: Mapping[str, Any]) -> int | None:
 def _latency(result: Mapping[str, Any]) -> Mapping[str, Any] | None:
     rows = [row for row in result.get("latency", []) if row["runtime"] == "bitspike" and row["batch"] == 1]
     return min(rows, key=lambda row: row["median_s"], default=None)
+
+
+def _on_threads(row: Mapping[str, Any]) -> str:
+    return "one CPU thread" if row["threads"] == 1 else f"{row['threads']} CPU threads"
 
 
 def _compared(result: Mapping[str, Any]) -> tuple[int, int] | None:
@@ -191,6 +195,7 @@ def _latency_bars(rows: list[Mapping[str, Any]], batch: int) -> str:
         f"Latency, batch {batch}",
         log=True,
         groups=[0 if row["runtime"] == "bitspike" else 1 for row in chosen],
+        ranges=[(1e3 * row["minimum_s"], 1e3 * row["maximum_s"]) for row in chosen if "maximum_s" in row] or None,
     )
 
 

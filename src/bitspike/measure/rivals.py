@@ -1,15 +1,17 @@
 """The same network on other runtimes, each in its best case, to be timed beside the engine.
 
-``onnx_float`` and ``onnx_int8`` export ``torch_network(graph)`` for ONNX Runtime, so any ``.bspk`` can be compared without
-its training code; ``plain_copy`` is a trained model without its parametrizations and batch norm.
+``onnx_float`` and ``onnx_int8`` export ``torch_network(graph)``; ONNX Runtime and OpenVINO run these files, so any
+``.bspk`` can be compared without its training code. ``plain_copy`` is a trained model without its parametrizations and
+batch norm.
 """
 
 from __future__ import annotations
 
 import copy
 import os
+import shutil
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from importlib.util import find_spec
 from typing import Any
@@ -21,31 +23,78 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ..deploy import ir
-from ..errors import BitspikeError
+from ..errors import BitspikeError, ConfigError
 from ..layers import Synapse
 from ..layers.norm import batch_norm_affine
 from .torch_network import torch_network
 
-__all__ = ["RIVALS", "available_rivals", "onnx_float", "onnx_int8", "onnx_session", "plain_copy"]
+__all__ = [
+    "RIVALS",
+    "available_rivals",
+    "check_rivals",
+    "compiled",
+    "missing_note",
+    "onnx_export",
+    "onnx_float",
+    "onnx_int8",
+    "onnx_session",
+    "openvino_session",
+    "plain_copy",
+]
 
-RIVALS = ("torch", "ort")
+RIVALS = ("torch", "compile", "ort", "openvino")
+PACKAGES: dict[str, tuple[str, ...]] = {
+    "torch": (),
+    "compile": (),
+    "ort": ("onnx", "onnxruntime"),
+    "openvino": ("onnx", "onnxruntime", "openvino"),  # it runs the file that ONNX Runtime's quantizer writes
+}
+TITLES = {"ort": "ONNX Runtime", "openvino": "OpenVINO"}
+EXTRAS = {"ort": "export", "openvino": "bench"}
 OPSET = 17
+QUANTIZED = ("Conv", "Gemm", "MatMul", "MaxPool")
 Samples = NDArray[np.uint8]
+Call = Callable[[NDArray[np.float32]], NDArray[Any]]
 
 
 def available_rivals() -> tuple[str, ...]:
-    """Names of :data:`RIVALS` whose packages are installed."""
-    has_onnx = all(find_spec(package) for package in ("onnx", "onnxruntime"))
-    return RIVALS if has_onnx else ("torch",)
+    """Names of :data:`RIVALS` whose packages are installed; "compile" takes long to prepare and is only run on demand."""
+    return tuple(name for name in RIVALS if name != "compile" and not _missing(name))
 
 
-def require_onnx() -> None:
-    """BitspikeError naming the extra where the packages of the "ort" rival are missing."""
-    missing = [package for package in ("onnx", "onnxruntime") if not find_spec(package)]
+def check_rivals(against: Sequence[str] | None) -> tuple[str, ...]:
+    """Names to compare with, None: all that are available. ConfigError for an unknown one, BitspikeError for one that
+    cannot run here, naming what to install."""
+    if against is None:
+        return available_rivals()
+    unknown = sorted(set(against) - set(RIVALS))
+    if unknown:
+        raise ConfigError(f"against has {', '.join(unknown)}, accepted: {', '.join(RIVALS)}")
+    for name in against:
+        require(name)
+    return tuple(against)
+
+
+def missing_note() -> str:
+    """One sentence on the rivals that are not installed here, empty where all are."""
+    absent = [f"{title} (pip install 'bitspike[{EXTRAS[name]}]')" for name, title in TITLES.items() if _missing(name)]
+    return f"Not installed here and left out: {', '.join(absent)}." if absent else ""
+
+
+def require(name: str) -> None:
+    """BitspikeError where rival ``name`` cannot run here, naming what to install."""
+    missing = _missing(name)
     if missing:
         raise BitspikeError(
-            f"comparing with ONNX Runtime needs {' and '.join(missing)}: pip install 'bitspike[export]'"
+            f"comparing with {TITLES[name]} needs {' and '.join(missing)}: pip install 'bitspike[{EXTRAS[name]}]'"
         )
+    compiler = os.environ.get("CXX", "g++")
+    if name == "compile" and not (shutil.which(compiler) or shutil.which("clang++")):
+        raise BitspikeError(f"torch.compile needs a C++ compiler; neither {compiler} nor clang++ is on the path")
+
+
+def _missing(name: str) -> list[str]:
+    return [package for package in PACKAGES[name] if not find_spec(package)]
 
 
 def plain_copy(model: nn.Module) -> nn.Module:
@@ -73,14 +122,30 @@ class _Folded(nn.Module):
         return x
 
 
+def compiled(network: nn.Module, example: Tensor) -> nn.Module:
+    """``network`` under torch.compile with inductor and frozen weights, compiled for inputs of the shape of ``example``."""
+    require("compile")
+    from torch._inductor import config
+
+    torch._dynamo.reset()  # forgets earlier networks, of which only so many may be compiled
+    run = torch.compile(network, dynamic=False)
+    with config.patch(freezing=True), torch.inference_mode():
+        run(example)
+    return run  # type: ignore[return-value]
+
+
 def onnx_float(graph: ir.Graph, path: str | os.PathLike[str], batch: int) -> None:
     """Write the fp32 ONNX file of ``graph`` for ``batch`` samples a call; input "pixels", output "logits"."""
-    require_onnx()
-    example = torch.zeros(batch, *_sample_shape(graph))
+    onnx_export(torch_network(graph), torch.zeros(batch, *_sample_shape(graph)), path)
+
+
+def onnx_export(network: nn.Module, example: Tensor, path: str | os.PathLike[str]) -> None:
+    """Write the fp32 ONNX file of ``network`` for inputs of the shape of ``example``; input "pixels", output "logits"."""
+    require("ort")
     with warnings.catch_warnings(), torch.no_grad():
         warnings.simplefilter("ignore")
         torch.onnx.export(
-            torch_network(graph),
+            network,
             (example,),
             os.fspath(path),
             dynamo=False,
@@ -90,9 +155,18 @@ def onnx_float(graph: ir.Graph, path: str | os.PathLike[str], batch: int) -> Non
         )
 
 
-def onnx_int8(float_path: str, path: str | os.PathLike[str], samples: Samples, batch: int) -> None:
-    """Statically quantize an fp32 file: QDQ, int8 weights per channel, uint8 activations, calibrated on ``samples``."""
-    require_onnx()
+def onnx_int8(
+    float_path: str | os.PathLike[str],
+    path: str | os.PathLike[str],
+    samples: Samples,
+    batch: int,
+    operations: Sequence[str] | None = QUANTIZED,
+) -> None:
+    """Statically quantize an fp32 file: QDQ, int8 weights per channel, uint8 activations, calibrated on ``samples``.
+
+    operations: ONNX operations to quantize, None: all that can be.
+    """
+    require("ort")
     from onnxruntime.quantization import CalibrationDataReader, QuantFormat, QuantType, quantize_static
 
     batches = _batches(samples, batch)
@@ -103,28 +177,66 @@ def onnx_int8(float_path: str, path: str | os.PathLike[str], samples: Samples, b
 
     with _quiet():
         quantize_static(
-            float_path,
+            os.fspath(float_path),
             os.fspath(path),
             Reader(),
             quant_format=QuantFormat.QDQ,
             per_channel=True,
             activation_type=QuantType.QUInt8,
             weight_type=QuantType.QInt8,
-            op_types_to_quantize=["Conv", "Gemm", "MatMul", "MaxPool"],
+            op_types_to_quantize=None if operations is None else list(operations),
         )
 
 
-def onnx_session(path: str | os.PathLike[str], threads: int) -> Callable[[NDArray[np.float32]], NDArray[Any]]:
-    """A function from float pixels (batch, C, H, W) to logits, run by ONNX Runtime on ``threads`` threads."""
-    require_onnx()
+def onnx_session(model: str | os.PathLike[str] | bytes, threads: int) -> Call:
+    """A function from the input array to the output array of an ONNX file (or its bytes), run by ONNX Runtime."""
+    require("ort")
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = threads
     options.inter_op_num_threads = 1
     options.log_severity_level = 3
-    session = onnxruntime.InferenceSession(os.fspath(path), options, providers=["CPUExecutionProvider"])
-    return lambda pixels: session.run(None, {"pixels": pixels})[0]
+    source = model if isinstance(model, bytes) else os.fspath(model)
+    session = onnxruntime.InferenceSession(source, options, providers=["CPUExecutionProvider"])
+    name = session.get_inputs()[0].name
+    return lambda x: session.run(None, {name: x})[0]
+
+
+def openvino_session(
+    model: str | os.PathLike[str] | bytes, threads: int, precision: str = "f32", channels_last: Sequence[str] = ()
+) -> Call:
+    """A function from the input array to the output array of an ONNX file (or its bytes), run by OpenVINO on the CPU.
+
+    One stream with the latency hint. precision: of the float parts, "f32" or "bf16". channels_last: which of "input" and
+    "output", four-dimensional, are arrays (N, H, W, C). The array that comes back is overwritten by the next call.
+    """
+    require("openvino")
+    import openvino
+    from openvino.preprocess import PrePostProcessor
+
+    core = openvino.Core()
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "NUM_STREAMS": 1,
+        "INFERENCE_NUM_THREADS": threads,
+        "INFERENCE_PRECISION_HINT": precision,
+    }
+    network = core.read_model(model if isinstance(model, bytes) else os.fspath(model))
+    if channels_last:
+        layouts = PrePostProcessor(network)
+        for name in channels_last:
+            end = layouts.input() if name == "input" else layouts.output()
+            end.model().set_layout(openvino.Layout("NCHW"))
+            end.tensor().set_layout(openvino.Layout("NHWC"))
+        network = layouts.build()
+    request = core.compile_model(network, "CPU", settings).create_infer_request()
+
+    def call(x: NDArray[np.float32]) -> NDArray[Any]:
+        request.infer({0: x}, share_inputs=True)
+        return request.get_output_tensor(0).data
+
+    return call
 
 
 def _baked(layer: nn.Conv2d | nn.Linear) -> nn.Module:

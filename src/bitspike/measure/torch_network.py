@@ -64,6 +64,8 @@ class _TorchNetwork(nn.Module):
                     edges.append(F.avg_pool2d(edges[node.source], node.kernel, node.stride, divisor_override=1))
                 case ir.Add():
                     edges.append(edges[node.left] + edges[node.right])
+                case ir.Attention():
+                    edges.append(_attention(edges[node.query], edges[node.key], edges[node.value], node.heads))
                 case ir.Readout():
                     features = edges[node.source].unflatten(0, (self.time_steps, -1)).sum(0)
                     features = features.sum((2, 3)) if node.pool else features.flatten(1)
@@ -126,7 +128,7 @@ class _Neurons(nn.Module):
 
 
 class _Scale(nn.Module):
-    """Shortcut: multiplier * spikes + bias."""
+    """Shortcut or attention: multiplier * source + bias."""
 
     def __init__(self, multiplier: NDArray[Any], bias: NDArray[Any] | None) -> None:
         super().__init__()
@@ -135,6 +137,17 @@ class _Scale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.multiplier + self.bias
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor, heads: int) -> Tensor:
+    """Coincidences (B, Cv, H, W) of ``ir.Attention``, in the order of multiplications that is cheaper."""
+    q, k, v = (x.unflatten(1, (heads, -1)).flatten(3) for x in (query, key, value))  # (B, heads, channels, tokens)
+    (channels, queries), (value_channels, tokens) = q.shape[2:], v.shape[2:]
+    if channels * value_channels * (queries + tokens) <= queries * tokens * (channels + value_channels):
+        out = (v @ k.transpose(2, 3)) @ q
+    else:
+        out = v @ (k.transpose(2, 3) @ q)
+    return out.flatten(1, 2).unflatten(2, query.shape[2:])
 
 
 def _current(node: ir.Node, multiplier: NDArray[Any], bias: NDArray[Any] | None) -> nn.Module:

@@ -1,0 +1,215 @@
+#include "choice.hpp"
+
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <cstring>
+#include <stdexcept>
+
+namespace bitspike {
+namespace {
+
+constexpr double kUnknownRate = 0.1;
+// Tables take about ten times the memory of 8-bit weights, and pay only while they stay in a core's own caches.
+constexpr std::size_t kMostTableBytes = std::size_t{2} << 20;
+
+// A Conv or Linear that reads spikes, as a sliding window.
+struct Layer {
+  const Node& node;
+  const Edge& source;
+  std::size_t kernel_height, kernel_width;
+
+  std::size_t taps() const { return kernel_height * kernel_width; }
+  double inputs() const { return static_cast<double>(taps() * source.channels); }
+  double rows() const { return static_cast<double>(node.pixels() * source.frames); }
+};
+
+Layer make_layer(const Node& node, const Edge& source) {
+  const bool linear = node.op == Op::Linear;
+  return {node, source, linear ? source.height : node.kernel_height, linear ? source.width : node.kernel_width};
+}
+
+std::size_t largest_weight(const Node& node) { return node.bits == 1 ? 1 : (std::size_t{1} << (node.bits - 1)) - 1; }
+
+EventPlan event_plan(const Layer& layer) {
+  const Node& node = layer.node;
+  EventPlan plan;
+  plan.channels = layer.source.channels;
+  plan.height = layer.source.height;
+  plan.width = layer.source.width;
+  plan.frames = layer.source.frames;
+  plan.kernel_height = layer.kernel_height;
+  plan.kernel_width = layer.kernel_width;
+  plan.stride = std::max(node.stride, 1u);
+  plan.padding = node.padding;
+  plan.out_width = node.width;
+  plan.outputs = node.channels;
+  plan.largest = largest_weight(node);
+  return plan;
+}
+
+TableShape table_shape(const Layer& layer) {
+  const Node& node = layer.node;
+  return {node.channels, node.height, node.width, layer.kernel_height, layer.kernel_width, std::max(node.stride, 1u),
+          node.padding};
+}
+
+bool all(const std::vector<bool>& flags) { return std::find(flags.begin(), flags.end(), false) == flags.end(); }
+
+// Tables compute modulo 2^16: the sums must fit, or the membranes of a Lif that adds nothing else to them.
+bool fits_tables(const Graph& graph, std::size_t index) {
+  if (all(graph.nodes[index].fits_int16)) return true;
+  for (std::size_t i = index + 1; i < graph.nodes.size(); ++i) {
+    const Node& reader = graph.nodes[i];
+    const auto* end = reader.sources + reader.source_count;
+    if (std::find(reader.sources, end, index) == end) continue;
+    if (reader.source_count != 1 || !all(reader.fits_int16)) return false;
+  }
+  return true;
+}
+
+// Share of neurons that fire: stored with the file, or guessed from what the edge pools.
+double firing_rate(const Graph& graph, std::size_t index) {
+  const Node& node = graph.nodes[index];
+  float rate = NAN;
+  if (graph.has_calib) std::memcpy(&rate, graph.calib.data + index * sizeof rate, sizeof rate);
+  if (rate >= 0 && rate <= 1) return rate;
+  if (node.op != Op::OrPool) return kUnknownRate;
+  const double silent = 1 - firing_rate(graph, node.sources[0]);
+  return 1 - std::pow(silent, double{1} * node.kernel_height * node.kernel_width);
+}
+
+// Cycles of one sample, fitted to measurements on one CPU (Zen 4); only their order matters.
+struct Costs {
+  bool wide, vectors;  // AVX-512; any vector level
+
+  double planes(const Layer& layer) const {
+    const double words = std::ceil(static_cast<double>(layer.taps() * layer.source.pixel_bytes) / 4);
+    const double blocks = std::ceil(layer.node.channels / 16.0), word = wide ? 1.6 : vectors ? 7 : 30;
+    const double gather = 30 + 1.5 * words;
+    return layer.rows() * (gather + word * layer.node.bits * words * blocks);
+  }
+  double events(const Layer& layer, double rate) const {
+    const bool large = largest_weight(layer.node) > 31;
+    const double row = wide ? (large ? 2.1 : 1.7) : vectors ? (large ? 4.0 : 2.0) : (large ? 10 : 4);
+    const double spikes = rate * layer.inputs(), m = layer.node.channels;
+    const double lists = layer.source.frames * layer.source.pixels() * std::ceil(layer.source.channels / 32.0) *
+                         (wide ? 6 : vectors ? 11 : 20);
+    const double fixed = 35 + 35 * std::ceil(m / 128) + (vectors ? 0 : 200);
+    return lists + layer.rows() * (fixed + 0.5 * spikes + row * spikes * std::ceil(m / 64));
+  }
+  double tables(const Layer& layer, const TableKernels& kernels) const {
+    const std::size_t pixels = layer.node.pixels(), frames = layer.source.frames, group = kernels.group;
+    const std::size_t tile = std::clamp<std::size_t>(256 / frames, 1, pixels), tiles = (pixels + tile - 1) / tile;
+    const double vectors_run = static_cast<double>(tiles * ((tile * frames + kernels.lanes - 1) / kernels.lanes));
+    const double lookups = static_cast<double>(layer.taps() * ((layer.source.channels + group - 1) / group));
+    const double columns = layer.node.channels * (layer.node.bits > 5 ? 2.0 : 1.0);
+    return vectors_run * (lookups * columns * (wide ? 1.45 : 0.8) + lookups * 3 + columns * 12);
+  }
+};
+
+std::size_t about_table_bytes(const Node& node) {
+  return static_cast<std::size_t>(node.channels * node.weight_inputs) * 10 * (node.bits > 5 ? 2 : 1);
+}
+
+Family cheapest(const Graph& graph, const Layer& layer, const Kernels& kernels, const std::vector<Family>& possible) {
+  const Costs costs{std::strcmp(kernels.name, "avx512") == 0, kernels.tables != nullptr};
+  const double rate = firing_rate(graph, layer.node.sources[0]);
+  Family best = Family::Planes;
+  double least = costs.planes(layer);
+  for (const Family family : possible) {
+    if (family == Family::Tables && about_table_bytes(layer.node) > kMostTableBytes) continue;
+    const double cost = family == Family::Events   ? costs.events(layer, rate)
+                        : family == Family::Tables ? costs.tables(layer, *kernels.tables)
+                                                   : least;
+    if (cost < least) best = family, least = cost;
+  }
+  return best;
+}
+
+std::vector<Family> possible_families(const Graph& graph, std::size_t index, const Layer& layer,
+                                      const Kernels& kernels) {
+  std::vector<Family> families{Family::Planes};
+  if (event_plan(layer).possible()) families.push_back(Family::Events);
+  if (kernels.tables && fits_tables(graph, index)) {
+    const TableSource source = make_table_source(*kernels.tables, layer.source, layer.node.padding);
+    if (tables_accept(source, table_shape(layer))) families.push_back(Family::Tables);
+  }
+  return families;
+}
+
+Family find_family(const std::string& name) {
+  for (const Family family : {Family::Planes, Family::Events, Family::Tables}) {
+    if (name == family_name(family)) return family;
+  }
+  throw std::invalid_argument("kernels are '" + name + "', accepted: planes, events, tables");
+}
+
+}  // namespace
+
+std::vector<std::string> family_names() {
+  return {family_name(Family::Planes), family_name(Family::Events), family_name(Family::Tables)};
+}
+
+const char* family_name(Family family) {
+  switch (family) {
+    case Family::Planes:
+      return "planes";
+    case Family::Events:
+      return "events";
+    case Family::Tables:
+      return "tables";
+    case Family::None:
+      break;
+  }
+  return "";
+}
+
+std::vector<Family> choose_families(const Graph& graph, const std::vector<Edge>& edges, const Kernels& kernels,
+                                    const std::vector<std::string>& wanted) {
+  const std::size_t count = graph.nodes.size();
+  if (wanted.size() > 1 && wanted.size() != count) {
+    throw std::invalid_argument(std::to_string(wanted.size()) + " kernels for " + std::to_string(count) + " nodes");
+  }
+  std::vector<Family> wishes;
+  for (const std::string& name : wanted) wishes.push_back(name.empty() ? Family::None : find_family(name));
+  wishes.resize(count, wishes.size() == 1 ? wishes[0] : Family::None);
+
+  std::vector<Family> families(count, Family::None);
+  for (std::size_t i = 0; i < count; ++i) {
+    const Node& node = graph.nodes[i];
+    const bool spikes = (node.op == Op::Conv && node.groups == 1) || node.op == Op::Linear;
+    if (!spikes || graph.nodes[node.sources[0]].kind != Kind::Spikes) continue;
+    const Layer layer = make_layer(node, edges[node.sources[0]]);
+    const std::vector<Family> possible = possible_families(graph, i, layer, kernels);
+    const bool granted = std::find(possible.begin(), possible.end(), wishes[i]) != possible.end();
+    families[i] = granted ? wishes[i] : cheapest(graph, layer, kernels, possible);
+  }
+  return families;
+}
+
+SpikeLayer prepare_spike_layer(const Graph& graph, std::size_t index, const Edge& source, Family family,
+                               const Kernels& kernels, Budget& budget) {
+  const Node& node = graph.nodes[index];
+  const Layer layer = make_layer(node, source);
+  const std::string what = label(graph, index) + " prepared weights";
+  SpikeLayer prepared;
+  const Unpacked unpacked(graph, index, budget);
+  if (family == Family::Events) {
+    prepared.events = event_plan(layer);
+    budget.charge(prepared.events.weight_bytes(), what);
+    prepared.event_weights = AlignedBuffer(prepared.events.weight_bytes());
+    pack_event_weights(prepared.events, unpacked.values.data(),
+                       reinterpret_cast<std::int8_t*>(prepared.event_weights.data()));
+  } else {
+    const TableSource planes = make_table_source(*kernels.tables, source, node.padding);
+    budget.charge(about_table_bytes(node), what);  // and no less while they are planned
+    prepared.table = plan_tables(*kernels.tables, planes, table_shape(layer), unpacked.values.data());
+    budget.release(about_table_bytes(node));
+    budget.charge(table_bytes(prepared.table), what);
+    fill_tables(*kernels.tables, prepared.table, unpacked.values.data());
+  }
+  return prepared;
+}
+
+}  // namespace bitspike
