@@ -20,26 +20,31 @@ struct DotTask {
   std::size_t row_count;
   std::size_t words;
   const std::int32_t* ones;  // set bits per row, used by 1-bit weights only
-  std::int32_t* out;
-  std::size_t out_stride;
+  void* out;                 // int32, or int16 where `narrow` (dot_bits only)
+  std::size_t out_stride;    // in numbers
+  bool narrow;
+
+  std::int32_t* wide_row(std::size_t r) const { return static_cast<std::int32_t*>(out) + r * out_stride; }
+  std::int16_t* narrow_row(std::size_t r) const { return static_cast<std::int16_t*>(out) + r * out_stride; }
 };
 
-// One source of a Lif node, as 32-bit numbers for a tile of pixels.
+// One source of a Lif node for a tile of pixels: int32, or int16 where the task is narrow.
 struct LifSource {
-  const std::int32_t* values;
+  const void* values;
   std::size_t pixel_stride;
   std::size_t step_stride;         // 0: the same value at every step
   const std::int32_t* multiplier;  // per channel; null: all are 1
 };
 
-// Neurons of `pixels` pixels over all steps. Parameters are padded to whole blocks.
+// Neurons of `pixels` pixels over all steps. Parameters are padded to two whole blocks. Narrow: no source and no
+// membrane ever leaves 16 bits.
 struct LifTask {
   LifSource sources[2];
   std::size_t source_count;
   const std::int32_t *bias, *threshold, *shift;
   std::int32_t limit;  // carry is clipped to +-limit before it is shifted back
   std::int32_t leak_shift;
-  bool soft_reset;
+  bool soft_reset, narrow;
   std::size_t steps, pixels, channels;
   std::uint8_t* out;  // channel bits of (step, pixel), ceil(channels / 8) bytes
   std::size_t out_step_stride, out_pixel_stride;

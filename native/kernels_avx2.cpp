@@ -7,14 +7,21 @@
 #if defined(__AVX2__) && defined(__POPCNT__)
 #include <immintrin.h>
 
+#include <cstring>
+
 namespace bitspike {
 namespace {
 
 constexpr std::size_t kHalf = 8;
 
 struct Vec {
+  static constexpr std::size_t kCount = 16;
   __m256i low, high;
 
+  static Vec load(const std::int16_t* p) {
+    const auto* q = reinterpret_cast<const __m128i*>(p);
+    return {_mm256_cvtepi16_epi32(_mm_loadu_si128(q)), _mm256_cvtepi16_epi32(_mm_loadu_si128(q + 1))};
+  }
   static Vec load(const std::int32_t* p) {
     const auto* q = reinterpret_cast<const __m256i*>(p);
     return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
@@ -27,7 +34,6 @@ inline Vec operator-(Vec a, Vec b) { return {_mm256_sub_epi32(a.low, b.low), _mm
 inline Vec operator*(Vec a, Vec b) { return {_mm256_mullo_epi32(a.low, b.low), _mm256_mullo_epi32(a.high, b.high)}; }
 inline Vec operator>>(Vec a, Vec b) { return {_mm256_srav_epi32(a.low, b.low), _mm256_srav_epi32(a.high, b.high)}; }
 inline Vec operator<<(Vec a, Vec b) { return {_mm256_sllv_epi32(a.low, b.low), _mm256_sllv_epi32(a.high, b.high)}; }
-inline Vec operator&(Vec a, Vec b) { return {_mm256_and_si256(a.low, b.low), _mm256_and_si256(a.high, b.high)}; }
 inline Vec min(Vec a, Vec b) { return {_mm256_min_epi32(a.low, b.low), _mm256_min_epi32(a.high, b.high)}; }
 inline Vec max(Vec a, Vec b) { return {_mm256_max_epi32(a.low, b.low), _mm256_max_epi32(a.high, b.high)}; }
 inline Vec where(Vec mask, Vec a, Vec b) {
@@ -45,10 +51,19 @@ inline std::uint32_t to_bits(Vec mask) {
   return static_cast<std::uint32_t>(low | high << 8);
 }
 
+using NarrowVec = Vec;  // no 16-bit lane can be shifted by its own amount
+
 #include "kernels_shared.inl"
 
 inline __m256i load(const std::uint32_t* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
-inline void store(std::int32_t* p, __m256i v) { _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), v); }
+inline void store(const DotTask& task, std::size_t row, std::size_t half, __m256i sums) {
+  if (task.narrow) {  // they fit: nothing is saturated
+    const __m128i packed = _mm_packs_epi32(_mm256_castsi256_si128(sums), _mm256_extracti128_si256(sums, 1));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(task.narrow_row(row) + half * kHalf), packed);
+  } else {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(task.wide_row(row) + half * kHalf), sums);
+  }
+}
 inline __m256i broadcast(std::uint32_t word) { return _mm256_set1_epi32(static_cast<int>(word)); }
 
 // Set bits per byte.
@@ -106,7 +121,7 @@ void bits_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
       const __m256i ones = _mm256_set1_epi32(task.ones[first_row + r]);
       total[r] = _mm256_sub_epi32(_mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), total[r]), 1), ones);
     }
-    store(task.out + (first_row + r) * task.out_stride + half * kHalf, total[r]);
+    store(task, first_row + r, half, total[r]);
   });
 }
 
@@ -122,7 +137,7 @@ void values_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
       sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(weight, broadcast(rows[r * task.words + k])));
     });
   }
-  unroll<R>([&](int r) { store(task.out + (first_row + r) * task.out_stride + half * kHalf, sum[r]); });
+  unroll<R>([&](int r) { store(task, first_row + r, half, sum[r]); });
 }
 
 void dot_bits(const DotTask& task) {
@@ -145,9 +160,14 @@ void dot_values(const DotTask& task) {
 
 void count_ones(const std::uint32_t* rows, std::size_t row_count, std::size_t words, std::int32_t* ones) {
   for (std::size_t r = 0; r < row_count; ++r) {
-    std::int32_t sum = 0;
-    for (std::size_t k = 0; k < words; ++k) sum += _mm_popcnt_u32(rows[r * words + k]);
-    ones[r] = sum;
+    const std::uint32_t* row = rows + r * words;
+    std::int64_t sum = words % 2 ? _mm_popcnt_u32(row[words - 1]) : 0;
+    std::uint64_t pair;
+    for (std::size_t k = 0; k + 2 <= words; k += 2) {
+      std::memcpy(&pair, row + k, sizeof pair);
+      sum += static_cast<std::int64_t>(_mm_popcnt_u64(pair));
+    }
+    ones[r] = static_cast<std::int32_t>(sum);
   }
 }
 

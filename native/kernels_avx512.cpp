@@ -7,10 +7,13 @@
 #if defined(__AVX512F__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512VPOPCNTDQ__)
 #include <immintrin.h>
 
+#include <cstring>
+
 namespace bitspike {
 namespace {
 
 struct Vec {
+  static constexpr std::size_t kCount = 16;
   __m512i v;
 
   static Vec load(const std::int32_t* p) { return {_mm512_loadu_si512(p)}; }
@@ -22,14 +25,45 @@ inline Vec operator-(Vec a, Vec b) { return {_mm512_sub_epi32(a.v, b.v)}; }
 inline Vec operator*(Vec a, Vec b) { return {_mm512_mullo_epi32(a.v, b.v)}; }
 inline Vec operator>>(Vec a, Vec b) { return {_mm512_srav_epi32(a.v, b.v)}; }
 inline Vec operator<<(Vec a, Vec b) { return {_mm512_sllv_epi32(a.v, b.v)}; }
-inline Vec operator&(Vec a, Vec b) { return {_mm512_and_si512(a.v, b.v)}; }
 inline Vec min(Vec a, Vec b) { return {_mm512_min_epi32(a.v, b.v)}; }
 inline Vec max(Vec a, Vec b) { return {_mm512_max_epi32(a.v, b.v)}; }
 inline Vec where(__mmask16 mask, Vec a, Vec b) { return {_mm512_mask_blend_epi32(mask, b.v, a.v)}; }
 inline __mmask16 at_least(Vec a, Vec b) { return _mm512_cmpge_epi32_mask(a.v, b.v); }
 inline std::uint32_t to_bits(__mmask16 mask) { return mask; }
 
+// 32 lanes of int16.
+struct NarrowVec {
+  static constexpr std::size_t kCount = 32;
+  __m512i v;
+
+  static NarrowVec load(const std::int16_t* p) { return {_mm512_loadu_si512(p)}; }
+  static NarrowVec load(const std::int32_t* p) {
+    const __m256i low = _mm512_cvtepi32_epi16(_mm512_loadu_si512(p));
+    return {_mm512_inserti64x4(_mm512_castsi256_si512(low), _mm512_cvtepi32_epi16(_mm512_loadu_si512(p + 16)), 1)};
+  }
+  static NarrowVec set(std::int32_t value) { return {_mm512_set1_epi16(static_cast<short>(value))}; }
+};
+
+inline NarrowVec operator+(NarrowVec a, NarrowVec b) { return {_mm512_add_epi16(a.v, b.v)}; }
+inline NarrowVec operator-(NarrowVec a, NarrowVec b) { return {_mm512_sub_epi16(a.v, b.v)}; }
+inline NarrowVec operator*(NarrowVec a, NarrowVec b) { return {_mm512_mullo_epi16(a.v, b.v)}; }
+inline NarrowVec operator>>(NarrowVec a, NarrowVec b) { return {_mm512_srav_epi16(a.v, b.v)}; }
+inline NarrowVec operator<<(NarrowVec a, NarrowVec b) { return {_mm512_sllv_epi16(a.v, b.v)}; }
+inline NarrowVec min(NarrowVec a, NarrowVec b) { return {_mm512_min_epi16(a.v, b.v)}; }
+inline NarrowVec max(NarrowVec a, NarrowVec b) { return {_mm512_max_epi16(a.v, b.v)}; }
+inline NarrowVec where(__mmask32 mask, NarrowVec a, NarrowVec b) { return {_mm512_mask_blend_epi16(mask, b.v, a.v)}; }
+inline __mmask32 at_least(NarrowVec a, NarrowVec b) { return _mm512_cmpge_epi16_mask(a.v, b.v); }
+inline std::uint32_t to_bits(__mmask32 mask) { return mask; }
+
 #include "kernels_shared.inl"
+
+inline void store(const DotTask& task, std::size_t row, __m512i sums) {
+  if (task.narrow) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(task.narrow_row(row)), _mm512_cvtepi32_epi16(sums));
+  } else {
+    _mm512_storeu_si512(task.wide_row(row), sums);
+  }
+}
 
 inline __m512i broadcast(std::uint32_t word) { return _mm512_set1_epi32(static_cast<int>(word)); }
 
@@ -57,7 +91,7 @@ void signs_tile(const DotTask& task, std::size_t first_row) {
   unroll<R>([&](int r) {  // twice the spikes at +1 minus all spikes
     const __m512i ones = _mm512_set1_epi32(task.ones[first_row + r]);
     const __m512i total = _mm512_sub_epi32(_mm512_slli_epi32(sum[r], 1), ones);
-    _mm512_storeu_si512(task.out + (first_row + r) * task.out_stride, total);
+    store(task, first_row + r, total);
   });
 }
 
@@ -85,7 +119,7 @@ void planes_tile(const DotTask& task, std::size_t first_row) {
       total[r] = sign ? _mm512_sub_epi32(total[r], scaled) : _mm512_add_epi32(total[r], scaled);
     });
   }
-  unroll<R>([&](int r) { _mm512_storeu_si512(task.out + (first_row + r) * task.out_stride, total[r]); });
+  unroll<R>([&](int r) { store(task, first_row + r, total[r]); });
 }
 
 // R rows times one block: pairs of 16-bit values.
@@ -101,7 +135,7 @@ void values_tile(const DotTask& task, std::size_t first_row) {
       sum[r] = _mm512_add_epi32(sum[r], _mm512_madd_epi16(weight, broadcast(rows[r * task.words + k])));
     });
   }
-  unroll<R>([&](int r) { _mm512_storeu_si512(task.out + (first_row + r) * task.out_stride, sum[r]); });
+  unroll<R>([&](int r) { store(task, first_row + r, sum[r]); });
 }
 
 void dot_bits(const DotTask& task) {
@@ -121,9 +155,14 @@ void dot_values(const DotTask& task) {
 
 void count_ones(const std::uint32_t* rows, std::size_t row_count, std::size_t words, std::int32_t* ones) {
   for (std::size_t r = 0; r < row_count; ++r) {
-    std::int32_t sum = 0;
-    for (std::size_t k = 0; k < words; ++k) sum += _mm_popcnt_u32(rows[r * words + k]);
-    ones[r] = sum;
+    const std::uint32_t* row = rows + r * words;
+    std::int64_t sum = words % 2 ? _mm_popcnt_u32(row[words - 1]) : 0;
+    std::uint64_t pair;
+    for (std::size_t k = 0; k + 2 <= words; k += 2) {
+      std::memcpy(&pair, row + k, sizeof pair);
+      sum += static_cast<std::int64_t>(_mm_popcnt_u64(pair));
+    }
+    ones[r] = static_cast<std::int32_t>(sum);
   }
 }
 

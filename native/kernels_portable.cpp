@@ -1,15 +1,19 @@
 // Plain C++ for any machine; also the readable version of the two vector levels.
 #include "kernels.hpp"
 
+#include <cstring>
+
 #include "events.hpp"
 
 namespace bitspike {
 namespace {
 
 struct Vec {
+  static constexpr std::size_t kCount = kLanes;
   std::int32_t lane[kLanes];
 
-  static Vec load(const std::int32_t* p) {
+  template <class Value>
+  static Vec load(const Value* p) {
     Vec v;
     for (std::size_t i = 0; i < kLanes; ++i) v.lane[i] = p[i];
     return v;
@@ -44,7 +48,6 @@ inline Vec operator>>(const Vec& a, const Vec& b) { return each(a, b, [](auto x,
 inline Vec operator<<(const Vec& a, const Vec& b) {
   return each(a, b, [](auto x, auto y) { return unwrap(wrap(x) << y); });
 }
-inline Vec operator&(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return x & y; }); }
 inline Vec min(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return x < y ? x : y; }); }
 inline Vec max(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return x > y ? x : y; }); }
 inline Vec at_least(const Vec& a, const Vec& b) { return each(a, b, [](auto x, auto y) { return x >= y ? -1 : 0; }); }
@@ -58,6 +61,8 @@ inline std::uint32_t to_bits(const Vec& mask) {
   for (std::size_t i = 0; i < kLanes; ++i) bits |= (wrap(mask.lane[i]) & 1u) << i;
   return bits;
 }
+
+using NarrowVec = Vec;
 
 #include "kernels_shared.inl"
 
@@ -84,7 +89,11 @@ void dot_bits(const DotTask& task) {
     for (std::size_t i = 0; i < kLanes; ++i) {
       // One plane holds 1 for +1 and 0 for -1: twice the +1 spikes minus all spikes.
       const std::uint32_t value = task.planes == 1 ? 0u - 2 * total[i] - wrap(task.ones[r]) : total[i];
-      task.out[r * task.out_stride + i] = unwrap(value);
+      if (task.narrow) {
+        task.narrow_row(r)[i] = static_cast<std::int16_t>(unwrap(value));
+      } else {
+        task.wide_row(r)[i] = unwrap(value);
+      }
     }
   }
 }
@@ -100,7 +109,7 @@ void dot_values(const DotTask& task) {
         sum[i] += wrap(low * static_cast<std::int16_t>(w[i]) + high * static_cast<std::int16_t>(w[i] >> 16));
       }
     }
-    for (std::size_t i = 0; i < kLanes; ++i) task.out[r * task.out_stride + i] = unwrap(sum[i]);
+    for (std::size_t i = 0; i < kLanes; ++i) task.wide_row(r)[i] = unwrap(sum[i]);
   }
 }
 

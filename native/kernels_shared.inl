@@ -1,5 +1,5 @@
 // Loops that every level compiles for itself: included by each kernels_*.cpp after it has defined `Vec`, 16 lanes
-// of int32, inside an unnamed namespace so that no level's code can replace another's when linking.
+// of int32, and `NarrowVec`, lanes for tasks that fit 16 bits (`Vec` itself will do), inside an unnamed namespace so that no level's code can replace another's when linking.
 //
 // Arithmetic wraps (uint32_t): partial sums may leave 32 bits, the loader has proven that results do not.
 
@@ -23,28 +23,31 @@ std::int32_t dot_features(const std::int8_t* weights, const std::int32_t* featur
   return static_cast<std::int32_t>(sum);
 }
 
-// One block of 16 channels. `Shifted`: some membrane of the block drops bits when it is carried over.
-template <bool Soft, bool Shifted>
+// One block of channels. `Shifted`: some membrane of the block drops bits when it is carried over. `Value` is what the
+// sources hold.
+template <class V, class Value, bool Soft, bool Shifted>
 void lif_block(const LifTask& task, std::size_t first) {
-  const std::size_t used = task.channels - first;
-  const std::uint32_t valid = used >= kLanes ? 0xFFFFu : (1u << used) - 1;
-  const bool second_byte = used > 8, two_sources = task.source_count == 2;
-  const Vec zero = Vec::set(0), one = Vec::set(1), leak = Vec::set(task.leak_shift);
-  const Vec limit = Vec::set(task.limit), lowest = Vec::set(-task.limit);
-  const Vec bias = Vec::load(task.bias + first), threshold = Vec::load(task.threshold + first);
-  const Vec shift = Vec::load(task.shift + first);
-  const Vec half = (one << shift) >> one, round_shift = max(shift - one, zero), round_bit = min(shift, one);
-  const auto read = [&](const LifSource& source, const std::int32_t* values) {
-    return source.multiplier ? Vec::load(values) * Vec::load(source.multiplier + first) : Vec::load(values);
+  const std::size_t used = task.channels - first < V::kCount ? task.channels - first : V::kCount, bytes = (used + 7) / 8;
+  const std::uint32_t valid = used == 32 ? 0xFFFFFFFFu : (1u << used) - 1;
+  const bool two_sources = task.source_count == 2;
+  const V zero = V::set(0), one = V::set(1), leak = V::set(task.leak_shift);
+  const V limit = V::set(task.limit), lowest = V::set(-task.limit);
+  const V bias = V::load(task.bias + first), threshold = V::load(task.threshold + first);
+  const V shift = V::load(task.shift + first);
+  const V half = (one << shift) >> one;
+  const auto read = [&](const LifSource& source, const Value* values) {
+    return source.multiplier ? V::load(values) * V::load(source.multiplier + first) : V::load(values);
   };
   const LifSource &left = task.sources[0], &right = task.sources[1];
+  const auto* left_values = static_cast<const Value*>(left.values) + first;
+  const auto* right_values = two_sources ? static_cast<const Value*>(right.values) + first : nullptr;
   for (std::size_t p = 0; p < task.pixels; ++p) {
-    const std::int32_t* x = left.values + p * left.pixel_stride + first;
-    const std::int32_t* y = two_sources ? right.values + p * right.pixel_stride + first : nullptr;
+    const Value* x = left_values + p * left.pixel_stride;
+    const Value* y = two_sources ? right_values + p * right.pixel_stride : nullptr;
     std::uint8_t* out = task.out + p * task.out_pixel_stride + first / 8;
-    Vec carry = zero;
+    V carry = zero;
     for (std::size_t t = 0; t < task.steps; ++t, out += task.out_step_stride) {
-      Vec u = read(left, x) + bias;
+      V u = read(left, x) + bias;
       x += left.step_stride;
       if (two_sources) {
         u = u + read(right, y);
@@ -53,31 +56,36 @@ void lif_block(const LifTask& task, std::size_t first) {
       if (task.leak_shift != 0) carry = carry - (carry >> leak);
       u = u + carry;
       const auto spike = at_least(u, threshold);
-      const std::uint32_t bits = to_bits(spike) & valid;
-      out[0] = static_cast<std::uint8_t>(bits);
-      if (second_byte) out[1] = static_cast<std::uint8_t>(bits >> 8);
-      Vec rest = Soft ? u - where(spike, threshold, zero) : where(spike, zero, u);
-      if constexpr (Shifted && Soft) {
-        // rest + half might leave 32 bits here, so rounding adds the last bit that is shifted out instead.
-        rest = (rest >> shift) + ((rest >> round_shift) & round_bit);
-      } else if constexpr (Shifted) {
-        rest = (rest + half) >> shift;
+      std::uint32_t bits = to_bits(spike) & valid;
+      if (bytes == 4) {
+        std::memcpy(out, &bits, 4);
+      } else if (bytes == 2) {
+        std::memcpy(out, &bits, 2);
+      } else {
+        for (std::size_t i = 0; i < bytes; ++i, bits >>= 8) out[i] = static_cast<std::uint8_t>(bits);
       }
+      V rest = Soft ? u - where(spike, threshold, zero) : where(spike, zero, u);
+      if constexpr (Shifted) rest = (rest + half) >> shift;
       carry = max(min(rest, limit), lowest);
       if constexpr (Shifted) carry = carry << shift;
     }
   }
 }
 
-// See ir.Lif for the equations. The membrane lives in registers over all steps.
-void lif(const LifTask& task) {
-  for (std::size_t first = 0; first < task.channels; first += kLanes) {
+template <class V, class Value>
+void lif_blocks(const LifTask& task) {
+  for (std::size_t first = 0; first < task.channels; first += V::kCount) {
     std::int32_t shifts = 0;
-    for (std::size_t i = 0; i < kLanes; ++i) shifts |= task.shift[first + i];
+    for (std::size_t i = 0; i < V::kCount; ++i) shifts |= task.shift[first + i];
     if (task.soft_reset) {
-      shifts != 0 ? lif_block<true, true>(task, first) : lif_block<true, false>(task, first);
+      shifts != 0 ? lif_block<V, Value, true, true>(task, first) : lif_block<V, Value, true, false>(task, first);
     } else {
-      shifts != 0 ? lif_block<false, true>(task, first) : lif_block<false, false>(task, first);
+      shifts != 0 ? lif_block<V, Value, false, true>(task, first) : lif_block<V, Value, false, false>(task, first);
     }
   }
+}
+
+// See ir.Lif for the equations. The membrane lives in registers over all steps.
+void lif(const LifTask& task) {
+  task.narrow ? lif_blocks<NarrowVec, std::int16_t>(task) : lif_blocks<Vec, std::int32_t>(task);
 }

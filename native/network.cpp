@@ -26,6 +26,11 @@ std::vector<std::size_t> last_uses(const Graph& graph) {
   return last;
 }
 
+// All channels.
+bool fits_16_bits(const Node& node) {
+  return std::find(node.fits_int16.begin(), node.fits_int16.end(), false) == node.fits_int16.end();
+}
+
 }  // namespace
 
 AttentionPlan attention_plan(const Graph& graph, std::size_t index) {
@@ -108,8 +113,17 @@ std::size_t Network::tile_pixels(const Node& lif) const {
 
 // Whether tables compute the neurons of a Lif as well.
 bool Network::by_tables(const Node& lif) const {
-  return lif.source_count == 1 && families_[lif.sources[0]] == Family::Tables &&
-         std::find(lif.fits_int16.begin(), lif.fits_int16.end(), false) == lif.fits_int16.end();
+  return lif.source_count == 1 && families_[lif.sources[0]] == Family::Tables && fits_16_bits(lif);
+}
+
+// Whether the sums a Lif reads, and its membranes, are kept in 16 bits.
+bool Network::narrow(const Node& lif) const {
+  bool fits = fits_16_bits(lif);
+  for (std::uint32_t s = 0; s < lif.source_count; ++s) {
+    const Family family = families_[lif.sources[s]];
+    fits = fits && (family == Family::Planes || family == Family::Events) && fits_16_bits(graph_.nodes[lif.sources[s]]);
+  }
+  return fits;
 }
 
 void Network::place_scratch() {

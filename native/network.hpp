@@ -68,6 +68,7 @@ class Network {
   friend class Runner;
 
   bool by_tables(const Node& lif) const;
+  bool narrow(const Node& lif) const;
   void place_edges();
   void place_scratch();
   std::size_t tile_pixels(const Node& lif) const;

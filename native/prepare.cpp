@@ -38,7 +38,7 @@ void allocate(Projection& p, std::size_t bytes, const std::string& where, Budget
 
 std::vector<std::int32_t> padded(const std::vector<std::int32_t>& values, std::int32_t fill) {
   std::vector<std::int32_t> result = values;
-  result.resize(round_up(values.size(), kLanes), fill);
+  result.resize(round_up(values.size(), 2 * kLanes), fill);
   return result;
 }
 
@@ -111,7 +111,7 @@ Projection prepare_projection(const Graph& graph, std::size_t index, const Edge&
 }
 
 LifParams prepare_lif(const Node& node, Budget& budget) {
-  const std::size_t lanes = round_up(node.channels, kLanes);
+  const std::size_t lanes = round_up(node.channels, 2 * kLanes);
   budget.charge((node.source_count + 3) * lanes * sizeof(std::int32_t), "prepared parameters");
   LifParams params;
   for (std::size_t i = 0; i < node.source_count; ++i) {

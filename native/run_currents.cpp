@@ -7,10 +7,13 @@
 namespace bitspike {
 namespace {
 
-// Copies whole 8-byte words, so up to 7 bytes more than asked for: both sides have slack, and callers write
-// what follows afterwards.
+// These write whole 32-byte pieces, so up to 31 bytes more than asked for: both sides have slack, and rows are written
+// from front to back.
 inline void copy_fast(std::uint8_t* to, const std::uint8_t* from, std::size_t size) {
-  for (std::size_t i = 0; i < size; i += 8) std::memcpy(to + i, from + i, 8);
+  for (std::size_t i = 0; i < size; i += 32) std::memcpy(to + i, from + i, 32);
+}
+inline void zero_fast(std::uint8_t* to, std::size_t size) {
+  for (std::size_t i = 0; i < size; i += 32) std::memset(to + i, 0, 32);
 }
 
 }  // namespace
@@ -22,7 +25,7 @@ void Runner::current(std::size_t source, std::uint32_t slot, const Piece& piece,
   const Span channels = piece.channels;
   if (net_.families_[source] == Family::Events) {
     constexpr std::size_t block = 2 * kEventLanes;
-    kernels_.events->event_rows(event_task(source, slot, piece.part), tile.first, tile.pixels, channels.first / block,
+    kernels_.events->event_rows(event_task(source, slot, piece.part, tile.narrow), tile.first, tile.pixels, channels.first / block,
                                 (channels.last + block - 1) / block, {tile.out, frames * tile.lanes, tile.lanes});
     return;
   }
@@ -30,7 +33,7 @@ void Runner::current(std::size_t source, std::uint32_t slot, const Piece& piece,
     run_table_currents(*kernels_.tables, net_.spike_layers_[source].table,
                        at<std::uint8_t>(net_.scratch_.planes[slot]), tile.first, tile.pixels, channels.first,
                        channels.last - channels.first, own<std::uint8_t>(piece.part, net_.scratch_.local.tables),
-                       tile.out, tile.lanes);
+                       tile.wide(), tile.lanes);
     return;
   }
   auto* rows = own<std::uint32_t>(piece.part, net_.scratch_.local.rows);
@@ -38,19 +41,21 @@ void Runner::current(std::size_t source, std::uint32_t slot, const Piece& piece,
     gather(p, tile.first + i, reinterpret_cast<std::uint8_t*>(rows + i * frames * p.row_words));
   }
   if (p.groups > 1) {
-    grouped(p, piece.part, row_count, tile.out, tile.lanes);
+    grouped(p, piece.part, row_count, tile.wide(), tile.lanes);
     return;
   }
   auto* ones = own<std::int32_t>(piece.part, net_.scratch_.local.ones);
   if (p.one_bit) kernels_.count_ones(rows, row_count, p.words, ones);
   const std::size_t first = channels.first / kLanes, last = (channels.last + kLanes - 1) / kLanes;
-  DotTask task{p.group_weights(0) + first * p.block_words(), p.planes, rows, row_count, p.words, ones,
-               tile.out + first * kLanes, tile.lanes};
+  const std::size_t block_bytes = kLanes * (tile.narrow ? sizeof(std::int16_t) : sizeof(std::int32_t));
+  auto* out = static_cast<std::uint8_t*>(tile.out) + first * block_bytes;
+  DotTask task{p.group_weights(0) + first * p.block_words(), p.planes, rows, row_count, p.words, ones, out, tile.lanes,
+               tile.narrow};
   const auto dot = p.path == Projection::Path::Bits ? kernels_.dot_bits : kernels_.dot_values;
   for (std::size_t block = first; block < last; ++block) {
     dot(task);
     task.weights += p.block_words();
-    task.out += kLanes;
+    task.out = out += block_bytes;
   }
 }
 
@@ -66,24 +71,29 @@ void Runner::gather(const Projection& p, std::size_t out_pixel, std::uint8_t* ro
   // The part of the window that lies on the source.
   const std::int64_t first_line = std::max<std::int64_t>(0, -top), end_line = std::min(kernel_height, height - top);
   const std::int64_t first_tap = std::max<std::int64_t>(0, -left), end_tap = std::min(kernel_width, width - left);
-  const bool inside = end_line - first_line == kernel_height && end_tap - first_tap == kernel_width;
 
   const std::size_t line = p.kernel_width * e.pixel_bytes, pitch = e.width * e.pixel_bytes;
-  const auto lines = static_cast<std::size_t>(end_line - first_line);
-  const std::size_t bytes = static_cast<std::size_t>(end_tap - first_tap) * e.pixel_bytes;
-  const std::size_t to =
-      static_cast<std::size_t>(first_line) * line + static_cast<std::size_t>(first_tap) * e.pixel_bytes;
+  const std::size_t before = static_cast<std::size_t>(first_tap) * e.pixel_bytes;
+  const std::size_t bytes = static_cast<std::size_t>(end_tap - first_tap) * e.pixel_bytes, after = line - before - bytes;
+  const std::size_t lines = static_cast<std::size_t>(end_line - first_line), above = static_cast<std::size_t>(first_line);
+  const bool contiguous = bytes == pitch;  // a Linear, most often
   const std::uint8_t* from = pixel(e, 0, static_cast<std::size_t>((top + first_line) * width + left + first_tap));
   for (std::size_t frame = 0; frame < e.frames; ++frame, rows += p.row_words * 4, from += e.step_bytes()) {
-    if (inside && line == pitch) {
-      copy_fast(rows, from, p.row_bytes);
-    } else if (inside) {
-      for (std::size_t y = 0; y < lines; ++y) copy_fast(rows + y * line, from + y * pitch, line);
+    std::uint8_t* to = rows;
+    if (above) zero_fast(to, above * line);
+    to += above * line;
+    if (contiguous && line == pitch) {
+      copy_fast(to, from, lines * line);
+      to += lines * line;
     } else {
-      std::memset(rows, 0, p.row_bytes);
-      for (std::size_t y = 0; y < lines; ++y) std::memcpy(rows + to + y * line, from + y * pitch, bytes);
+      for (std::size_t y = 0; y < lines; ++y, to += line) {
+        if (before) zero_fast(to, before);
+        copy_fast(to + before, from + y * pitch, bytes);
+        if (after) zero_fast(to + before + bytes, after);
+      }
     }
-    std::memset(rows + p.row_bytes, 0, p.row_words * 4 - p.row_bytes);
+    if (to < rows + p.row_bytes) zero_fast(to, static_cast<std::size_t>(rows + p.row_bytes - to));
+    for (std::size_t i = p.row_bytes; i < p.row_words * 4; ++i) rows[i] = 0;
   }
 }
 
@@ -120,11 +130,11 @@ void Runner::grouped(const Projection& p, unsigned part, std::size_t row_count, 
         std::memcpy(to + tap * p.group_inputs, values + tap * stride, slice);
       }
     }
-    DotTask task{p.group_weights(group), 1, group_rows, row_count, p.words, nullptr, group_out, group_lanes};
+    DotTask task{p.group_weights(group), 1, group_rows, row_count, p.words, nullptr, group_out, group_lanes, false};
     for (std::size_t block = 0; block < p.blocks; ++block) {
+      task.out = group_out + block * kLanes;
       kernels_.dot_values(task);
       task.weights += p.block_words();
-      task.out += kLanes;
     }
     for (std::size_t r = 0; r < row_count; ++r) {
       std::memcpy(out + r * lanes + group * p.group_outputs, group_out + r * group_lanes,

@@ -37,11 +37,11 @@ Division divide(std::size_t pixels, std::size_t tile, std::size_t channels, std:
 
 }  // namespace
 
-EventTask Runner::event_task(std::size_t source, std::uint32_t slot, unsigned part) const {
+EventTask Runner::event_task(std::size_t source, std::uint32_t slot, unsigned part, bool narrow) const {
   const SpikeLayer& layer = net_.spike_layers_[source];
   const SpikeLists lists{at<std::uint16_t>(net_.scratch_.positions[slot]), at<std::uint32_t>(net_.scratch_.starts[slot])};
   return {layer.events, lists, reinterpret_cast<const std::int8_t*>(layer.event_weights.data()),
-          own<std::uint32_t>(part, net_.scratch_.local.events), false};
+          own<std::uint32_t>(part, net_.scratch_.local.events), narrow};
 }
 
 AttentionTask Runner::attention_task(std::size_t source, std::uint32_t slot, unsigned part) const {
@@ -71,7 +71,7 @@ void Runner::prepare_source(std::size_t source, std::uint32_t slot) const {
   const Edge& e = edge(node.sources[0]);
   const std::uint8_t* bits = pixel(e, 0, 0);
   if (family == Family::Events) {
-    const EventTask task = event_task(source, slot, 0);
+    const EventTask task = event_task(source, slot, 0, false);
     share(e.size() / 2, [&](unsigned part, unsigned parts) {
       const Span lines = split(task.plan.lines(), parts, part);
       kernels_.events->list_spikes(task.plan, {bits, e.step_bytes(), e.pixel_bytes}, task.lists, lines.first, lines.last);
@@ -144,6 +144,7 @@ void Runner::lif_by_tiles(std::size_t index, const Piece& piece) const {
   task.limit = (1 << (node.bits - 1)) - 1;
   task.leak_shift = static_cast<std::int32_t>(node.option);
   task.soft_reset = node.soft_reset;
+  task.narrow = net_.narrow(node);
   task.steps = out.frames;
   task.channels = piece.channels.last - channel;
   task.out_step_stride = out.step_bytes();
@@ -152,10 +153,11 @@ void Runner::lif_by_tiles(std::size_t index, const Piece& piece) const {
     task.pixels = std::min(tile_pixels, piece.pixels.last - first);
     task.out = at<std::uint8_t>(out.offset) + first * out.pixel_bytes + channel / 8;
     for (std::uint32_t s = 0; s < node.source_count; ++s) {
-      auto* values = own<std::int32_t>(piece.part, net_.scratch_.local.currents[s]);
-      const std::size_t frames = source_values(node.sources[s], s, piece, {first, task.pixels, values, lanes});
+      auto* values = own<std::uint8_t>(piece.part, net_.scratch_.local.currents[s]);
+      const Tile tile{first, task.pixels, values, lanes, task.narrow};
+      const std::size_t frames = source_values(node.sources[s], s, piece, tile);
       const auto& multiplier = params.multipliers[s];
-      task.sources[s] = {values + channel, frames * lanes, frames == 1 ? 0 : lanes,
+      task.sources[s] = {values + channel * (task.narrow ? 2 : 4), frames * lanes, frames == 1 ? 0 : lanes,
                          multiplier.empty() ? nullptr : multiplier.data() + channel};
     }
     kernels_.lif(task);
@@ -167,7 +169,7 @@ std::size_t Runner::source_values(std::size_t source, std::uint32_t slot, const 
   const Node& node = net_.graph_.nodes[source];
   const std::size_t steps = net_.graph_.time_steps;
   if (node.op == Op::Attention) {
-    kernels_.events->attention.currents(attention_task(source, slot, piece.part), tile.first, tile.pixels, tile.out,
+    kernels_.events->attention.currents(attention_task(source, slot, piece.part), tile.first, tile.pixels, tile.wide(),
                                         steps * tile.lanes, tile.lanes);
     return steps;
   }
@@ -176,9 +178,10 @@ std::size_t Runner::source_values(std::size_t source, std::uint32_t slot, const 
     return edge(node.sources[0]).frames;
   }
   const Edge& e = edge(source);
-  std::memset(tile.out, 0, tile.pixels * steps * tile.lanes * sizeof *tile.out);
+  std::int32_t* values = tile.wide();
+  std::memset(values, 0, tile.pixels * steps * tile.lanes * sizeof *values);
   for (std::size_t row = 0; row < tile.pixels * steps; ++row) {
-    add_pixels(e, pixel(e, row % steps, tile.first + row / steps), 1, tile.out + row * tile.lanes);
+    add_pixels(e, pixel(e, row % steps, tile.first + row / steps), 1, values + row * tile.lanes);
   }
   return steps;
 }

@@ -53,11 +53,14 @@ class Runner {
     unsigned part;
     Span pixels, channels;
   };
-  // Output currents of a tile: int32 [pixel][frame][lanes].
+  // Values of a source for a tile: int32 or, where narrow, int16 [pixel][frame][lanes].
   struct Tile {
     std::size_t first, pixels;
-    std::int32_t* out;
+    void* out;
     std::size_t lanes;
+    bool narrow;
+
+    std::int32_t* wide() const { return static_cast<std::int32_t*>(out); }
   };
 
   void node(std::size_t index, const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps);
@@ -70,7 +73,7 @@ class Runner {
   void current(std::size_t source, std::uint32_t slot, const Piece& piece, const Tile& tile) const;
   void gather(const Projection& p, std::size_t out_pixel, std::uint8_t* rows) const;
   void grouped(const Projection& p, unsigned part, std::size_t rows, std::int32_t* out, std::size_t lanes) const;
-  EventTask event_task(std::size_t source, std::uint32_t slot, unsigned part) const;
+  EventTask event_task(std::size_t source, std::uint32_t slot, unsigned part, bool narrow) const;
   AttentionTask attention_task(std::size_t source, std::uint32_t slot, unsigned part) const;
   void or_pool(std::size_t index);
   void sum_pool(std::size_t index);
