@@ -16,6 +16,7 @@ demo: $(INSTALLED)
 	$(BIN)/bitspike demo
 
 test: $(INSTALLED) lint
+	sh scripts/install_test_tools.sh
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(INSTALLED)

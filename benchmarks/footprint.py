@@ -27,6 +27,7 @@ from bitspike.deploy import artifact, reference
 ROOT = Path(__file__).parents[1]
 SAMPLES = 4
 THREADS = (1, 2)
+LEVELS = ("portable", "avx2", "avx512")
 
 
 def main() -> int:
@@ -40,8 +41,12 @@ def main() -> int:
     figures: dict[str, Any] = {"command": f"python {' '.join(['benchmarks/footprint.py', *sys.argv[1:]])}"}
     figures["environment"] = measure.environment()
     figures["files"] = sizes(options.build)
+    for levels in LEVELS:
+        variant = options.build.with_name(f"{options.build.name}-{levels.replace(';', '-')}")
+        build(variant, f"-DBITSPIKE_LEVELS={levels}")
+        figures["files"][f"libbitspike.so with {levels} only"] = sizes(variant)["libbitspike.so"]
     for name, file in figures["files"].items():
-        print(f"{name:18} {file['stripped_bytes']:8} bytes stripped")
+        print(f"{name:34} {file['stripped_bytes']:8} bytes stripped")
     figures["networks"] = []
     for bits in options.bits:
         row = {"network": options.network, "bits": bits} | run(options.build / "bitspike-run", options.network, bits)
@@ -53,9 +58,9 @@ def main() -> int:
     return 0 if all(p["logits_equal"] for row in figures["networks"] for p in row["processes"]) else 1
 
 
-def build(folder: Path) -> None:
+def build(folder: Path, *extra: str) -> None:
     """Configure and build the library and the runner."""
-    command = ["cmake", "-S", ROOT, "-B", folder, "-DBITSPIKE_SHARED=ON", "-DBITSPIKE_PYTHON=OFF"]
+    command = ["cmake", "-S", ROOT, "-B", folder, "-DBITSPIKE_SHARED=ON", "-DBITSPIKE_PYTHON=OFF", *extra]
     for step in (command, ["cmake", "--build", folder]):
         subprocess.run(step, check=True, stdout=subprocess.DEVNULL)
 

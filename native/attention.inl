@@ -65,30 +65,32 @@ inline void pack_tokens(const SpikeBits& edge, std::size_t step, std::size_t tok
   }
 }
 
-// Four rows of G for 16 value channels, `key` [words][key_stride] against `value` [words][16].
+// kCountedRows (two or four: as many sums as stay in registers) rows of G for 16 value channels, `key`
+// [words][key_stride] against `value` [words][16].
 template <class Number>
-inline void count_four(const std::uint32_t* key, std::size_t key_stride, const std::uint32_t* value, std::size_t words,
+inline void count_rows(const std::uint32_t* key, std::size_t key_stride, const std::uint32_t* value, std::size_t words,
                        Number* out, std::size_t lanes) {
+  constexpr bool four = kCountedRows == 4;
   Ints a = Ints::zero(), b = a, c = a, d = a;
   for (std::size_t k = 0; k < words; ++k, key += key_stride, value += 16) {
     a.add_hits(value, key[0]);
     b.add_hits(value, key[1]);
-    c.add_hits(value, key[2]);
-    d.add_hits(value, key[3]);
+    if constexpr (four) c.add_hits(value, key[2]);
+    if constexpr (four) d.add_hits(value, key[3]);
   }
   a.store(out);
   b.store(out + lanes);
-  c.store(out + 2 * lanes);
-  d.store(out + 3 * lanes);
+  if constexpr (four) c.store(out + 2 * lanes);
+  if constexpr (four) d.store(out + 3 * lanes);
 }
 
 // G of one unit.
 template <class Number>
 void count_unit(const AttentionPlan& plan, const std::uint32_t* key, const std::uint32_t* value, Number* rows) {
   const std::size_t words = plan.words(), lanes = plan.lanes(), key_lanes = plan.key_lanes();
-  for (std::size_t i = 0; i < key_lanes; i += 4, rows += 4 * lanes) {
+  for (std::size_t i = 0; i < key_lanes; i += kCountedRows, rows += kCountedRows * lanes) {
     for (std::size_t j = 0; j < lanes; j += 16) {
-      count_four(key + i, key_lanes, value + j * words, words, rows + j, lanes);
+      count_rows(key + i, key_lanes, value + j * words, words, rows + j, lanes);
     }
   }
 }

@@ -91,7 +91,7 @@ struct Costs {
   }
   double events(const Layer& layer, double rate) const {
     const bool large = largest_weight(layer.node) > 31;
-    const double row = wide ? (large ? 2.1 : 1.7) : vectors ? (large ? 4.0 : 2.0) : (large ? 10 : 4);
+    const double row = wide ? (large ? 2.3 : 1.9) : vectors ? (large ? 4.0 : 2.0) : (large ? 10 : 4);
     const double spikes = rate * layer.inputs(), m = layer.node.channels;
     const double lists = layer.source.frames * layer.source.pixels() * std::ceil(layer.source.channels / 32.0) *
                          (wide ? 6 : vectors ? 11 : 20);

@@ -35,6 +35,8 @@ inline __m256i count_lanes(__m256i x) {
   return _mm256_madd_epi16(_mm256_maddubs_epi16(bytes, _mm256_set1_epi8(1)), _mm256_set1_epi16(1));
 }
 
+constexpr int kCountedRows = 2;
+
 struct Ints {
   __m256i low, high;
 

@@ -22,6 +22,8 @@ inline void store_first(std::int32_t* out, __m512i v, std::size_t count) {
   }
 }
 
+constexpr int kCountedRows = 4;
+
 struct Ints {
   __m512i v;
 

@@ -26,6 +26,8 @@ inline std::int32_t count_bits(std::uint32_t x) {
 
 inline std::size_t lowest_bit(std::uint64_t x) { return static_cast<std::size_t>(count_bits((x & (0 - x)) - 1)); }
 
+constexpr int kCountedRows = 4;
+
 struct Ints {
   std::int32_t lane[16];
 

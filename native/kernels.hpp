@@ -36,7 +36,7 @@ struct LifSource {
   const std::int32_t* multiplier;  // per channel; null: all are 1
 };
 
-// Neurons of `pixels` pixels over all steps. Parameters are padded to two whole blocks. Narrow: no source and no
+// Neurons of `pixels` pixels over all steps. Parameters are padded: see LifParams. Narrow: no source and no
 // membrane ever leaves 16 bits.
 struct LifTask {
   LifSource sources[2];

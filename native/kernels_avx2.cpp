@@ -82,33 +82,50 @@ template <int N, class F>
   f(N - 1);
 }
 
-// R rows times half a block.
+// Set bits that R rows share with one plane of half a block, as eight 32-bit sums per row.
 template <int R>
-void bits_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
+[[gnu::always_inline]] inline void count_plane(const DotTask& task, std::size_t first_row, const std::uint32_t* w,
+                                               __m256i (&sum)[R]) {
   constexpr std::size_t kChunk = 31;  // words whose byte counts (at most 8 each) still fit in a byte
   const std::uint32_t* rows = task.rows + first_row * task.words;
-  const std::uint32_t* w = task.weights + half * kHalf;
+  unroll<R>([&](int r) { sum[r] = _mm256_setzero_si256(); });
+  for (std::size_t begin = 0; begin < task.words; begin += kChunk) {
+    const std::size_t end = begin + kChunk < task.words ? begin + kChunk : task.words;
+    __m256i bytes[R];
+    unroll<R>([&](int r) { bytes[r] = _mm256_setzero_si256(); });
+    for (std::size_t k = begin; k < end; ++k, w += kLanes) {
+      const __m256i weight = load(w);
+      unroll<R>([&](int r) {
+        const __m256i spikes = broadcast(rows[r * task.words + k]);
+        bytes[r] = _mm256_add_epi8(bytes[r], count_bytes(_mm256_and_si256(weight, spikes)));
+      });
+    }
+    unroll<R>([&](int r) {
+      const __m256i pairs = _mm256_maddubs_epi16(bytes[r], _mm256_set1_epi8(1));
+      sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
+    });
+  }
+}
+
+// R rows times half a block: 1-bit weights.
+template <int R>
+void signs_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
+  __m256i sum[R];
+  count_plane<R>(task, first_row, task.weights + half * kHalf, sum);
+  unroll<R>([&](int r) {  // twice the spikes at +1 minus all spikes
+    const __m256i ones = _mm256_set1_epi32(task.ones[first_row + r]);
+    store(task, first_row + r, half, _mm256_sub_epi32(_mm256_slli_epi32(sum[r], 1), ones));
+  });
+}
+
+// R rows times half a block: two's complement planes, the last of which counts negatively.
+template <int R>
+void planes_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
   __m256i total[R];
   unroll<R>([&](int r) { total[r] = _mm256_setzero_si256(); });
   for (std::size_t plane = 0; plane < task.planes; ++plane) {
     __m256i sum[R];
-    unroll<R>([&](int r) { sum[r] = _mm256_setzero_si256(); });
-    for (std::size_t begin = 0; begin < task.words; begin += kChunk) {
-      const std::size_t end = begin + kChunk < task.words ? begin + kChunk : task.words;
-      __m256i bytes[R];
-      unroll<R>([&](int r) { bytes[r] = _mm256_setzero_si256(); });
-      for (std::size_t k = begin; k < end; ++k, w += kLanes) {
-        const __m256i weight = load(w);
-        unroll<R>([&](int r) {
-          const __m256i spikes = broadcast(rows[r * task.words + k]);
-          bytes[r] = _mm256_add_epi8(bytes[r], count_bytes(_mm256_and_si256(weight, spikes)));
-        });
-      }
-      unroll<R>([&](int r) {
-        const __m256i pairs = _mm256_maddubs_epi16(bytes[r], _mm256_set1_epi8(1));
-        sum[r] = _mm256_add_epi32(sum[r], _mm256_madd_epi16(pairs, _mm256_set1_epi16(1)));
-      });
-    }
+    count_plane<R>(task, first_row, task.weights + half * kHalf + plane * task.words * kLanes, sum);
     const __m128i shift = _mm_cvtsi32_si128(static_cast<int>(plane));
     const bool sign = plane + 1 == task.planes;
     unroll<R>([&](int r) {
@@ -116,13 +133,7 @@ void bits_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
       total[r] = sign ? _mm256_sub_epi32(total[r], scaled) : _mm256_add_epi32(total[r], scaled);
     });
   }
-  unroll<R>([&](int r) {
-    if (task.planes == 1) {  // -total counts the spikes at +1
-      const __m256i ones = _mm256_set1_epi32(task.ones[first_row + r]);
-      total[r] = _mm256_sub_epi32(_mm256_slli_epi32(_mm256_sub_epi32(_mm256_setzero_si256(), total[r]), 1), ones);
-    }
-    store(task, first_row + r, half, total[r]);
-  });
+  unroll<R>([&](int r) { store(task, first_row + r, half, total[r]); });
 }
 
 template <int R>
@@ -143,9 +154,13 @@ void values_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
 void dot_bits(const DotTask& task) {
   for (std::size_t half = 0; half < 2; ++half) {
     std::size_t r = 0;
-    for (; r + 4 <= task.row_count; r += 4) bits_tile<4>(task, r, half);
-    for (; r + 2 <= task.row_count; r += 2) bits_tile<2>(task, r, half);
-    if (r < task.row_count) bits_tile<1>(task, r, half);
+    if (task.planes == 1) {
+      for (; r + 4 <= task.row_count; r += 4) signs_tile<4>(task, r, half);
+      for (; r < task.row_count; ++r) signs_tile<1>(task, r, half);
+    } else {  // two rows: more sums than registers otherwise
+      for (; r + 2 <= task.row_count; r += 2) planes_tile<2>(task, r, half);
+      if (r < task.row_count) planes_tile<1>(task, r, half);
+    }
   }
 }
 

@@ -7,7 +7,7 @@
 namespace bitspike {
 namespace {
 
-constexpr std::size_t kTileBytes = 32 * 1024;  // of currents: they stay in the first-level cache
+constexpr std::size_t kTileBytes = 128 * 1024;  // of currents: they stay in the second-level cache
 constexpr std::size_t kMaxTilePixels = 16;
 constexpr std::size_t kSlack = 64;  // kernels may read (never use) a few bytes past a region
 

@@ -36,9 +36,12 @@ void allocate(Projection& p, std::size_t bytes, const std::string& where, Budget
   std::memset(p.weights.data(), 0, bytes);
 }
 
+// Threads may begin at any block, and kernels read two blocks at a time.
+std::size_t padded_size(std::size_t channels) { return round_up(channels, kLanes) + kLanes; }
+
 std::vector<std::int32_t> padded(const std::vector<std::int32_t>& values, std::int32_t fill) {
   std::vector<std::int32_t> result = values;
-  result.resize(round_up(values.size(), 2 * kLanes), fill);
+  result.resize(padded_size(values.size()), fill);
   return result;
 }
 
@@ -111,7 +114,7 @@ Projection prepare_projection(const Graph& graph, std::size_t index, const Edge&
 }
 
 LifParams prepare_lif(const Node& node, Budget& budget) {
-  const std::size_t lanes = round_up(node.channels, 2 * kLanes);
+  const std::size_t lanes = padded_size(node.channels);
   budget.charge((node.source_count + 3) * lanes * sizeof(std::int32_t), "prepared parameters");
   LifParams params;
   for (std::size_t i = 0; i < node.source_count; ++i) {

@@ -98,7 +98,7 @@ class Unpacked {
   std::uint64_t size_;
 };
 
-// Parameters of a Lif, padded with neutral values to two whole blocks of channels.
+// Parameters of a Lif, padded with neutral values: two blocks may be read from where any block begins.
 struct LifParams {
   std::vector<std::int32_t> multipliers[2];  // empty where all are 1
   std::vector<std::int32_t> bias, threshold, shift;

@@ -220,8 +220,9 @@ double dense_seconds(const Case& c, const Level& level, std::size_t planes) {
         }
       }
       if (planes == 1) level.dense->count_ones(rows.data, tile, words, ones.data());
-      DotTask task{weights.data, planes, rows.data, tile, words, ones.data(), out.data(), blocks * 16};
-      for (std::size_t b = 0; b < blocks; ++b, task.weights += planes * words * 16, task.out += 16) {
+      DotTask task{weights.data, planes, rows.data, tile, words, ones.data(), out.data(), blocks * 16, false};
+      for (std::size_t b = 0; b < blocks; ++b, task.weights += planes * words * 16) {
+        task.out = out.data() + b * 16;
         level.dense->dot_bits(task);
       }
     }

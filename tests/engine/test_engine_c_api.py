@@ -20,7 +20,7 @@ from native_build import ROOT, build, compiler
 from bitspike import engine
 from bitspike.deploy import artifact, ir, reference
 
-MAX_LIBRARY_BYTES = 200_000
+MAX_LIBRARY_BYTES = 280_000  # with all levels of x86; 175 kB without
 MAX_RUNNER_KIB = 16 * 1024
 OK, FILE, FORMAT, ARGUMENT, SELF_TEST = range(5)
 

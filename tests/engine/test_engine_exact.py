@@ -23,10 +23,15 @@ def assert_exact(graph: ir.Graph, samples: np.ndarray, what: str = "") -> None:
         assert net.level == level
         np.testing.assert_array_equal(net.run(samples), expected.logits, where)
         np.testing.assert_array_equal(net.run_steps(samples), expected.steps, where)
-        spikes = net.trace(samples)
-        assert len(spikes) == len(expected.spikes)
-        for index, s in expected.spikes.items():
-            np.testing.assert_array_equal(spikes[net.names[index]], s, f"{where} node {index}")
+        np.testing.assert_array_equal(net.run(samples, threads=2), expected.logits, f"{where} two threads")
+        for family in engine.kernel_families():
+            net = engine.load(data, level=level, kernels=family)
+            one = net.run(samples[:1], threads=2)  # a single sample is divided among the threads
+            np.testing.assert_array_equal(one, expected.logits[:1], f"{where} {family}")
+            spikes = net.trace(samples)
+            assert len(spikes) == len(expected.spikes)
+            for index, s in expected.spikes.items():
+                np.testing.assert_array_equal(spikes[net.names[index]], s, f"{where} {family} node {index}")
 
 
 @pytest.mark.parametrize("start", range(0, 400, GRAPHS_PER_CASE))

@@ -26,14 +26,26 @@ def register(app: typer.Typer) -> None:
         app.command()(command)
 
 
-def inspect(file: File, level: Level = None, as_json: Json = False) -> None:
-    """Verify an artifact, self-test it, show its layers."""
+def inspect(
+    file: File,
+    level: Level = None,
+    autotune: Annotated[
+        bool, typer.Option("--autotune", help="Choose kernels by timing them here, instead of by an estimate.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Verify an artifact, self-test it, show its layers, the kernels that were chosen and the time each takes."""
     from .. import engine
 
-    network = engine.load(file, level=level)
+    kernels = engine.autotune(file, level=level) if autotune else None
+    network = engine.load(file, level=level, kernels=kernels)
     checked = network.self_test()
     rates = network.graph().rates or [float("nan")] * len(network.names)
-    layers = [_layer(*row) for row in zip(network.names, network.nodes, rates, strict=True)]
+    seconds = network.profile(network.example())
+    layers = [
+        _layer(*row) | {"kernels": network.kernels.get(row[0], "-"), "microseconds": round(1e6 * seconds[row[0]], 1)}
+        for row in zip(network.names, network.nodes, rates, strict=True)
+    ]
     facts = {
         "file": str(file),
         "bytes": network.artifact_bytes,
@@ -52,7 +64,7 @@ def inspect(file: File, level: Level = None, as_json: Json = False) -> None:
         f"{file}: {network.artifact_bytes} bytes, T = {network.time_steps}, input {'x'.join(map(str, network.input_shape))} u8, "
         f"{network.num_classes} classes, {checked} self-test vectors pass at level {network.level}"
     )
-    header = ("layer", "operation", "shape", "bits", "weights", "16-bit channels", "firing")
+    header = ("layer", "operation", "shape", "bits", "weights", "16-bit channels", "firing", "kernels", "µs")
     print_table(title, header, [tuple(layer.values()) for layer in layers])
 
 
