@@ -73,6 +73,8 @@ def load(
                 raise ConfigError(f"kernels name {unknown[0]!r}, accepted: {', '.join(network.kernels)}")
             families = _families([kernels.get(name, "") for name in names])
             network = Network(_native.Network(data, chosen, limit, families), where)
+    except ConfigError:
+        raise
     except (_native.FormatError, ArtifactError) as error:
         raise ArtifactError(f"{where}: {error}") from None
     except MemoryError:
