@@ -42,7 +42,9 @@ def samples(graph: ir.Graph, count: int = 1) -> np.ndarray:
     return np.random.default_rng(1).integers(0, 256, shape, np.uint8)
 
 
-@pytest.mark.parametrize("level", [level for level in engine.levels() if level != "portable"])  # there events always win
+@pytest.mark.parametrize(
+    "level", [level for level in engine.levels() if level != "portable"]
+)  # there events always win
 def test_layers_that_hardly_fire_follow_spikes(level: str) -> None:
     quiet, busy = (
         engine.load(artifact.encode(layer_graph(4, rate)), level=level).kernels["conv"] for rate in (0.001, 0.9)
@@ -111,7 +113,9 @@ def test_concurrent_runs_with_threads_agree() -> None:
 
     def work(threads: int) -> None:
         for _ in range(60):
-            if not (np.array_equal(net.run(x, threads=threads), expected) and np.array_equal(net.run(x[0]), expected[0])):
+            if not (
+                np.array_equal(net.run(x, threads=threads), expected) and np.array_equal(net.run(x[0]), expected[0])
+            ):
                 wrong.append(f"{threads} threads")
 
     workers = [threading.Thread(target=work, args=(1 + i % 3,)) for i in range(6)]

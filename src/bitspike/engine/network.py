@@ -64,7 +64,9 @@ def load(
     try:
         data = source if isinstance(source, bytes) else _read(source, max_memory)
         limit = min(max_memory, 1 << 62)
-        wanted = kernels if isinstance(kernels, str) else os.environ.get("BITSPIKE_KERNELS", "") if kernels is None else ""
+        wanted = (
+            kernels if isinstance(kernels, str) else os.environ.get("BITSPIKE_KERNELS", "") if kernels is None else ""
+        )
         network = Network(_native.Network(data, chosen, limit, _families([wanted])), where)
         if isinstance(kernels, Mapping):
             names = network.names

@@ -74,9 +74,7 @@ def _readers(network: Network) -> dict[str, list[str]]:
     """Nodes by name that read each layer; its time is part of theirs."""
     sources = network.sources
     names = network.names
-    return {
-        name: [names[i] for i, read in enumerate(sources) if names.index(name) in read] for name in network.kernels
-    }
+    return {name: [names[i] for i, read in enumerate(sources) if names.index(name) in read] for name in network.kernels}
 
 
 def _processor() -> str:
