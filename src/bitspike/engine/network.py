@@ -160,7 +160,7 @@ class Network:
 
         The time of a Conv, Linear or Attention is part of the Lif that reads it.
         """
-        samples, single = self._samples(x)
+        samples, _ = self._samples(x)
         if len(samples) != 1:
             raise BitspikeError(f"profile takes one sample, got {len(samples)}")
         return dict(zip(self.names, self._native.profile(samples, repeats=max(1, repeats)), strict=True))

@@ -56,7 +56,7 @@ def autotune(
         # A family that cannot compute a layer is not timed for it: what ran there was something else.
         name: min(
             (f for f in networks if networks[f].kernels[name] == f),
-            key=lambda f: sum(times[f][reader] for reader in readers[name]),  # noqa: B023 - used at once
+            key=lambda f: sum(times[f][reader] for reader in readers[name]),
         )
         for name in first.kernels
     }
