@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from mutate import body, replace
-from native_build import ROOT, build
+from native_build import ROOT, build, compiler
 
 sys.path.insert(0, str(ROOT))
 from tests.engine import fuzz, fuzz_graphs
@@ -60,6 +60,15 @@ def test_kernels_alone_equal_plain_loops(address: Path, kernels: str) -> None:
 def test_threads_do_not_race(thread: Path) -> None:
     figures = fuzz.fuzz_threads(thread, THREAD_SECONDS)
     assert figures["differences"] == 0 and figures["runs"] > 50 and figures["loads"] > 5
+
+
+def test_pool_survives_a_fork(tmp_path: Path) -> None:
+    """Sanitizers do not follow the threads of a forked child, so this one is built without."""
+    sources = [ROOT / "native" / "tests" / "check_pool.cpp", ROOT / "native" / "pool.cpp"]
+    command = [compiler("c++", "g++", "clang++"), "-std=c++17", "-O1", "-pthread", "-I", ROOT / "native", *sources]
+    subprocess.run([*command, "-o", tmp_path / "check_pool"], check=True)
+    done = subprocess.run([tmp_path / "check_pool"], capture_output=True, text=True, timeout=120, check=False)
+    assert (done.returncode, done.stdout) == (0, "pool: ok\n"), done.stderr
 
 
 def test_a_difference_is_found_and_kept(address: Path, tmp_path: Path) -> None:
