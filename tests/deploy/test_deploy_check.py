@@ -342,3 +342,11 @@ def test_sixteen_bit_proof_is_per_channel() -> None:
     node = lif((1,), 4, multiplier=np.array([[1, 400, 1, 1]], np.int32), **changes)
     bounds = check(one_layer(node, np.full((4, 3), 100), 2))[4]
     assert fits_int16(bounds).tolist() == [True, False, False, False]
+
+
+@pytest.mark.parametrize("field", ["names", "rates"])
+def test_names_and_rates_are_one_per_node(field: str) -> None:
+    graph = every_node()
+    setattr(graph, field, [0.5, 0.5] if field == "rates" else ["a", "b"])
+    with pytest.raises(LoweringError, match=f"2 {field} for {len(graph.nodes)} nodes"):
+        check(graph)

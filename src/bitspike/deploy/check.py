@@ -47,6 +47,9 @@ def check(graph: ir.Graph) -> list[Range]:
         raise LoweringError(f"time_steps is {graph.time_steps}, accepted: 1 to {MAX_TIME_STEPS}")
     if not 2 <= len(graph.nodes) <= MAX_NODES:
         raise LoweringError(f"a graph has 2 to {MAX_NODES} nodes, this one {len(graph.nodes)}")
+    for field, values in (("names", graph.names), ("rates", graph.rates)):
+        if values and len(values) != len(graph.nodes):
+            raise LoweringError(f"{len(values)} {field} for {len(graph.nodes)} nodes, accepted: none, or one per node")
     used: set[int] = set()
     ranges: list[Range] = []
     shapes: list[tuple[int, int, int]] = []
