@@ -42,13 +42,8 @@ def autotune(
     first = next(iter(networks.values()))
     key = hashlib.sha256((data or b"") + first.level.encode() + _processor().encode()).hexdigest()[:32]
     kept = cache_folder() / f"{key}.json"
-    if cache and x is None and kept.is_file():
-        try:
-            stored = json.loads(kept.read_text())
-            if isinstance(stored, dict) and all(stored.get(name) in kernel_families() for name in first.kernels):
-                return {name: stored[name] for name in first.kernels}
-        except ValueError:
-            pass  # a damaged note is measured anew
+    if cache and x is None and (remembered := _read(kept, list(first.kernels))):
+        return remembered
     sample = np.asarray(first.example() if x is None else x)
     times = {family: network.profile(sample, repeats=repeats) for family, network in networks.items()}
     readers = _readers(first)
@@ -83,6 +78,16 @@ def _processor() -> str:
         return next(line for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor()
+
+
+def _read(path: Path, names: list[str]) -> dict[str, str]:
+    """The choice that was written for these layers; empty where there is none, or it is damaged."""
+    try:
+        stored = json.loads(path.read_text())
+    except (OSError, ValueError):
+        return {}
+    whole = isinstance(stored, dict) and all(stored.get(name) in kernel_families() for name in names)
+    return {name: stored[name] for name in names} if whole else {}
 
 
 def _write(path: Path, choice: dict[str, str]) -> None:
