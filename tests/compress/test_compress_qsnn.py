@@ -62,7 +62,9 @@ def test_apply_attaches_what_the_config_says(name: str, config: QSNN, hidden: ty
 def test_apply_twice_is_refused_and_changes_nothing() -> None:
     model = apply(small_model("vggsnn"), QSNN())
     before = str(model)
-    with pytest.raises(ConfigError, match="already carry a quantizer"):
+    with pytest.raises(
+        ConfigError, match="QSNN, applied before, quantizes the weights: a weight carries one quantizer"
+    ):
         apply(model, QSNN(membrane_bits=8))
     assert str(model) == before
 

@@ -1,6 +1,15 @@
 """Compression as one verb: ``apply(model, config)``, a frozen dataclass per method and a handler beside it."""
 
-from .config import CompressionConfig, apply, config_from_json, config_to_json, list_configs, register_config
+from .config import (
+    CompressionConfig,
+    Trait,
+    applied,
+    apply,
+    config_from_json,
+    config_to_json,
+    list_configs,
+    register_config,
+)
 from .membrane import DynamicTanhMembrane, FrozenTanhMembrane, PowerOfTwoMembrane, freeze_membranes
 from .qsnn import QSNN, set_training_progress
 from .weights import PlainSign, StandardizedBinarizer, SymmetricUniform
@@ -14,6 +23,8 @@ __all__ = [
     "PowerOfTwoMembrane",
     "StandardizedBinarizer",
     "SymmetricUniform",
+    "Trait",
+    "applied",
     "apply",
     "config_from_json",
     "config_to_json",

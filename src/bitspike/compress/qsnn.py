@@ -12,7 +12,7 @@ from torch.nn.utils import parametrize
 from ..errors import ConfigError
 from ..neurons import Neuron
 from ..ops import error_decay_schedule
-from .config import register_config
+from .config import Calibration, Trait, register_config
 from .membrane import DynamicTanhMembrane, PowerOfTwoMembrane
 from .weights import PlainSign, StandardizedBinarizer, SymmetricUniform
 
@@ -53,8 +53,13 @@ class QSNN:
                 raise ConfigError(f"QSNN {field} is {getattr(self, field)!r}, accepted: {', '.join(accepted)}")
 
 
-@register_config(QSNN, version=1)
-def _apply(model: nn.Module, config: QSNN) -> None:
+def _traits(config: QSNN) -> frozenset[Trait]:
+    weights = frozenset({Trait.QUANTIZES_WEIGHTS, Trait.HAS_NO_ZERO_WEIGHT})
+    return weights if config.membrane_bits is None else weights | {Trait.QUANTIZES_MEMBRANES}
+
+
+@register_config(QSNN, version=1, traits=_traits)
+def _apply(model: nn.Module, config: QSNN, calibration: Calibration) -> None:
     """Attach the quantizers. The first and the last weight layer, in definition order, get ``edge_bits``."""
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     if len(layers) < 2:

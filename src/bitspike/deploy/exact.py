@@ -17,11 +17,10 @@ from torch.nn import functional as F
 
 from ..encode import DirectEncoding
 from ..errors import LoweringError
-from ..layers import AvgPool, MaxPool, Readout, SpikingUnit
+from ..layers import AvgPool, MaxPool, Readout, SpikingUnit, Step, trace
 from ..neurons import LIF, Neuron
 from ..ops import Surrogate, Triangle, floor_ste, round_ste, shift_round, spike
 from .fold import Folded, NeuronForm, Source, fold, neuron_form, quantized_weight, source_form
-from .trace import Step, trace
 
 __all__ = ["ExactModel", "exact_model", "integer_logits"]
 

@@ -22,7 +22,7 @@ from ..errors import LoweringError
 from ..layers import Synapse
 from ..layers.norm import batch_norm_affine
 from ..neurons import LIF, Neuron
-from ..ops import round_ste, weight_quantizer
+from ..ops import quantizer_input, round_ste, weight_quantizer
 
 __all__ = ["Folded", "NeuronForm", "Source", "fold", "neuron_form", "source_form"]
 
@@ -130,7 +130,7 @@ def quantized_weight(name: str, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
     quantizer = weight_quantizer(layer)
     if quantizer is None:
         raise LoweringError(f"weights of {name!r} are full precision; attach a quantizer with compress.apply")
-    integers, scale = quantizer.integers(layer.parametrizations["weight"].original)  # type: ignore[index, union-attr]
+    integers, scale = quantizer.integers(quantizer_input(layer))
     return integers, scale, quantizer.precision.bits
 
 

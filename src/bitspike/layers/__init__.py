@@ -4,6 +4,7 @@ from .norm import SequenceBatchNorm
 from .pool import AvgPool, MaxPool
 from .readout import Readout, mean_over_time
 from .synapse import ConvBN, LinearBN, Synapse
+from .trace import Step, trace
 from .unit import Current, SpikingUnit, gather_current
 
 __all__ = [
@@ -15,7 +16,9 @@ __all__ = [
     "Readout",
     "SequenceBatchNorm",
     "SpikingUnit",
+    "Step",
     "Synapse",
     "gather_current",
     "mean_over_time",
+    "trace",
 ]

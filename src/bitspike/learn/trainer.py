@@ -32,6 +32,7 @@ from .schedule import learning_rate_factor
 __all__ = ["Trainer"]
 
 EpochHook = Callable[[nn.Module, float], None]
+StepHook = Callable[[nn.Module, float], None]
 Record = dict[str, float]
 
 
@@ -40,6 +41,7 @@ class Trainer:
 
     objective: loss from logits, targets and firing rates; the time-mean cross-entropy with spike regulation by default.
     on_epoch: called with (model, progress) before each epoch, progress = epoch / epochs, e.g. to move an estimator.
+    on_step: called with (model, learning rate used) after each optimizer step, e.g. to raise a pruning threshold.
     directory: where checkpoints go after each epoch (none without it); ``title`` labels the progress bar.
     logger: called with (epoch, record) on the first process, e.g. a TensorBoard writer.
     """
@@ -50,6 +52,7 @@ class Trainer:
         *,
         objective: Objective | None = None,
         on_epoch: EpochHook | None = None,
+        on_step: StepHook | None = None,
         seed: int = 0,
         runtime: Runtime | None = None,
         directory: Path | None = None,
@@ -59,6 +62,7 @@ class Trainer:
         self.config = config
         self.objective = objective or SpikeRegulation(label_smoothing=config.label_smoothing)
         self.on_epoch = on_epoch
+        self.on_step = on_step
         self.seed = seed
         self.runtime = runtime or Runtime()
         self.directory = directory
@@ -153,6 +157,8 @@ class Trainer:
                 if config.gradient_clip > 0:
                     fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
                 optimizer.step()
+                if self.on_step is not None:
+                    self.on_step(model, config.learning_rate * factor)
                 with torch.no_grad():
                     hits = (mean_over_time(logits).argmax(-1) == hard).float().mean()
                     rate = torch.stack([r.rate.detach() for r in rates]).mean() if rates else torch.zeros(())

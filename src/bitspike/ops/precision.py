@@ -12,7 +12,7 @@ from typing import Protocol, runtime_checkable
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-__all__ = ["MembraneQuantizer", "Precision", "WeightQuantizer", "weight_quantizer"]
+__all__ = ["MembraneQuantizer", "Precision", "WeightQuantizer", "quantizer_input", "weight_quantizer"]
 
 
 @dataclass(frozen=True)
@@ -58,3 +58,20 @@ def weight_quantizer(layer: nn.Module, name: str = "weight") -> WeightQuantizer 
         return None
     attached = [p for p in layer.parametrizations[name] if isinstance(p, WeightQuantizer)]  # type: ignore[index]
     return attached[-1] if attached else None
+
+
+def quantizer_input(layer: nn.Module, name: str = "weight") -> Tensor:
+    """The value that :func:`weight_quantizer` of ``layer`` quantizes: the parameter after what stands before it.
+
+    The parameter itself where nothing is attached.
+    """
+    if not parametrize.is_parametrized(layer, name):
+        parameter: Tensor = getattr(layer, name)
+        return parameter
+    attached = layer.parametrizations[name]  # type: ignore[index]
+    quantizer, value = weight_quantizer(layer, name), attached.original  # type: ignore[union-attr]
+    for parametrization in attached:
+        if parametrization is quantizer:
+            break
+        value = parametrization(value)
+    return value

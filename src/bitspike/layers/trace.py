@@ -1,7 +1,8 @@
 """The order in which a model's units run and which edges they read, found by symbolic tracing.
 
-A deployable model is built from :class:`DirectEncoding`, :class:`SpikingUnit`, the pools and a :class:`Readout`; its
-``forward`` may add two spike edges. Anything else is refused by name.
+Structural pruning and lowering both read it. Such a model is built from :class:`DirectEncoding`,
+:class:`SpikingUnit`, the pools and a :class:`Readout`; its ``forward`` may add two spike edges. Anything else is
+refused by name.
 """
 
 from __future__ import annotations
@@ -15,8 +16,11 @@ from torch import fx, nn
 
 from ..encode import DirectEncoding
 from ..errors import LoweringError
-from ..layers import AvgPool, MaxPool, Readout, SpikingUnit, Synapse
 from ..neurons import Neuron
+from .pool import AvgPool, MaxPool
+from .readout import Readout
+from .synapse import Synapse
+from .unit import SpikingUnit
 
 __all__ = ["Step", "trace"]
 
