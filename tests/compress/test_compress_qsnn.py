@@ -170,12 +170,13 @@ def test_unregistered_config_has_no_json_form() -> None:
 
 def test_registered_config_works_at_once() -> None:
     try:
-        register_config(OnlyHere, version=3)(lambda model, config: model.add_module("mark", nn.Identity()))
+        register_config(OnlyHere, version=3, traits=lambda config: frozenset())(
+            lambda model, config, calibration: model.add_module("mark", nn.Identity())
+        )
         assert config_from_json('{"type": "OnlyHere", "version": 3, "layers": [4]}') == OnlyHere((4,))
         assert hasattr(apply(nn.Sequential(), OnlyHere()), "mark") and "OnlyHere" in list_configs()
     finally:
-        registry._HANDLERS.pop(OnlyHere)
-        registry._TYPES.pop("OnlyHere")
+        registry._METHODS.pop("OnlyHere")
 
 
 def test_card_10_size_of_resnet19() -> None:

@@ -55,9 +55,16 @@ Calibration = Sequence[Tensor]
 Handler = Callable[[nn.Module, Any, Calibration], Any]
 Traits = Callable[[Any], frozenset[Trait]]
 
-_HANDLERS: dict[type, Handler] = {}  # config type -> what it does to a model
-_TRAITS: dict[type, Traits] = {}
-_TYPES: dict[str, tuple[type, int]] = {}  # name in JSON -> (config type, version it is written with)
+
+@dataclasses.dataclass(frozen=True)
+class _Method:
+    config_type: type
+    version: int  # that JSON is written with
+    traits: Traits
+    handler: Handler
+
+
+_METHODS: dict[str, _Method] = {}  # by the config type's name, as in JSON
 
 
 def register_config(
@@ -69,9 +76,7 @@ def register_config(
     """
 
     def register(handler: Callable[[nn.Module, C, Calibration], None]) -> Handler:
-        _HANDLERS[config_type] = handler
-        _TRAITS[config_type] = traits
-        _TYPES[config_type.__name__] = (config_type, version)
+        _METHODS[config_type.__name__] = _Method(config_type, version, traits, handler)
         return handler
 
     return register
@@ -79,7 +84,7 @@ def register_config(
 
 def list_configs() -> list[str]:
     """Names of the registered configurations."""
-    return sorted(_TYPES)
+    return sorted(_METHODS)
 
 
 def apply(model: nn.Module, config: CompressionConfig, *, calibration: Calibration = ()) -> nn.Module:
@@ -89,11 +94,9 @@ def apply(model: nn.Module, config: CompressionConfig, *, calibration: Calibrati
     Raises ConfigError for an unregistered config, for missing calibration, and for a method that cannot be combined
     with those applied before; the model is then unchanged.
     """
-    handler = _HANDLERS.get(type(config))
-    if handler is None:
-        raise ConfigError(f"no handler for {type(config).__name__}, accepted: {', '.join(list_configs())}")
+    method = _method(config)
     _refuse_conflicts(model, config)
-    handler(model, config, calibration)
+    method.handler(model, config, calibration)
     model.__dict__["compression"] = (*applied(model), config)
     return model
 
@@ -106,7 +109,7 @@ def applied(model: nn.Module) -> tuple[CompressionConfig, ...]:
 def _refuse_conflicts(model: nn.Module, config: CompressionConfig) -> None:
     name = type(config).__name__
     for before in applied(model):
-        did, does = _TRAITS[type(before)](before), _TRAITS[type(config)](config)
+        did, does = _method(before).traits(before), _method(config).traits(config)
         for (had, has), reason in CONFLICTS.items():
             if had in did and has in does:
                 raise ConfigError(
@@ -114,14 +117,19 @@ def _refuse_conflicts(model: nn.Module, config: CompressionConfig) -> None:
                 )
 
 
-def config_to_json(config: CompressionConfig) -> str:
-    """{"type": ..., "version": ..., fields}; read back by :func:`config_from_json`."""
-    if type(config) not in _HANDLERS:
+def _method(config: CompressionConfig) -> _Method:
+    method = _METHODS.get(type(config).__name__)
+    if method is None or method.config_type is not type(config):
         raise ConfigError(
             f"{type(config).__name__} is not a registered configuration, accepted: {', '.join(list_configs())}"
         )
-    _, version = _TYPES[type(config).__name__]
-    return json.dumps({"type": type(config).__name__, "version": version} | dataclasses.asdict(config), sort_keys=True)
+    return method
+
+
+def config_to_json(config: CompressionConfig) -> str:
+    """{"type": ..., "version": ..., fields}; read back by :func:`config_from_json`."""
+    head = {"type": type(config).__name__, "version": _method(config).version}
+    return json.dumps(head | dataclasses.asdict(config), sort_keys=True)
 
 
 def config_from_json(text: str) -> CompressionConfig:
@@ -133,10 +141,10 @@ def config_from_json(text: str) -> CompressionConfig:
     if not isinstance(data, dict):
         raise ConfigError(f"the configuration is a JSON {type(data).__name__}, accepted: an object")
     name, version = data.pop("type", None), data.pop("version", None)
-    if not isinstance(name, str) or name not in _TYPES:
+    if not isinstance(name, str) or name not in _METHODS:
         raise ConfigError(f"configuration type {name!r} is unknown, accepted: {', '.join(list_configs())}")
-    config_type, current = _TYPES[name]
-    if type(version) is not int or version != current:
-        raise ConfigError(f"{name} version {version!r} is unknown, accepted: {current}")
-    config: CompressionConfig = build(config_type, data, name)
+    method = _METHODS[name]
+    if type(version) is not int or version != method.version:
+        raise ConfigError(f"{name} version {version!r} is unknown, accepted: {method.version}")
+    config: CompressionConfig = build(method.config_type, data, name)
     return config
