@@ -18,7 +18,9 @@ __all__ = [
     "Trait",
     "applied",
     "apply",
+    "config_from_dict",
     "config_from_json",
+    "config_to_dict",
     "config_to_json",
     "list_configs",
     "register_config",
@@ -52,7 +54,7 @@ CONFLICTS = {
 
 C = TypeVar("C")
 Calibration = Sequence[Tensor]
-Handler = Callable[[nn.Module, Any, Calibration], Any]
+Handler = Callable[[nn.Module, Any, Calibration], "CompressionConfig | None"]
 Traits = Callable[[Any], frozenset[Trait]]
 
 
@@ -69,13 +71,14 @@ _METHODS: dict[str, _Method] = {}  # by the config type's name, as in JSON
 
 def register_config(
     config_type: type[C], version: int, traits: Callable[[C], frozenset[Trait]]
-) -> Callable[[Callable[[nn.Module, C, Calibration], None]], Handler]:
+) -> Callable[[Callable[[nn.Module, C, Calibration], "CompressionConfig | None"]], Handler]:
     """Decorator for a handler (model, config, calibration): makes ``config_type`` known to ``apply`` and to JSON.
 
-    In JSON it goes by its class name and ``version``; ``traits`` says what a configuration of it does.
+    In JSON it goes by its class name and ``version``; ``traits`` says what a configuration of it does. A handler whose
+    effect depends on the weights or on calibration returns the configuration that repeats it on a fresh model.
     """
 
-    def register(handler: Callable[[nn.Module, C, Calibration], None]) -> Handler:
+    def register(handler: Callable[[nn.Module, C, Calibration], "CompressionConfig | None"]) -> Handler:
         _METHODS[config_type.__name__] = _Method(config_type, version, traits, handler)
         return handler
 
@@ -96,13 +99,13 @@ def apply(model: nn.Module, config: CompressionConfig, *, calibration: Calibrati
     """
     method = _method(config)
     _refuse_conflicts(model, config)
-    method.handler(model, config, calibration)
-    model.__dict__["compression"] = (*applied(model), config)
+    repeatable = method.handler(model, config, calibration)
+    model.__dict__["compression"] = (*applied(model), config if repeatable is None else repeatable)
     return model
 
 
 def applied(model: nn.Module) -> tuple[CompressionConfig, ...]:
-    """The configurations applied to ``model``, in order."""
+    """The configurations applied to ``model``, in order; applied to a fresh model they give the same structure."""
     return tuple(model.__dict__.get("compression", ()))
 
 
@@ -128,8 +131,13 @@ def _method(config: CompressionConfig) -> _Method:
 
 def config_to_json(config: CompressionConfig) -> str:
     """{"type": ..., "version": ..., fields}; read back by :func:`config_from_json`."""
+    return json.dumps(config_to_dict(config), sort_keys=True)
+
+
+def config_to_dict(config: CompressionConfig) -> dict[str, Any]:
+    """The JSON object of :func:`config_to_json`; read back by :func:`config_from_dict`."""
     head = {"type": type(config).__name__, "version": _method(config).version}
-    return json.dumps(head | dataclasses.asdict(config), sort_keys=True)
+    return head | dataclasses.asdict(config)
 
 
 def config_from_json(text: str) -> CompressionConfig:
@@ -138,13 +146,19 @@ def config_from_json(text: str) -> CompressionConfig:
         data = json.loads(text)
     except json.JSONDecodeError as error:
         raise ConfigError(f"the configuration is not JSON: {error}") from None
+    return config_from_dict(data)
+
+
+def config_from_dict(data: Any) -> CompressionConfig:
+    """The configuration of a parsed JSON object. Raises ConfigError like :func:`config_from_json`."""
     if not isinstance(data, dict):
         raise ConfigError(f"the configuration is a JSON {type(data).__name__}, accepted: an object")
-    name, version = data.pop("type", None), data.pop("version", None)
+    values = dict(data)
+    name, version = values.pop("type", None), values.pop("version", None)
     if not isinstance(name, str) or name not in _METHODS:
         raise ConfigError(f"configuration type {name!r} is unknown, accepted: {', '.join(list_configs())}")
     method = _METHODS[name]
     if type(version) is not int or version != method.version:
         raise ConfigError(f"{name} version {version!r} is unknown, accepted: {method.version}")
-    config: CompressionConfig = build(method.config_type, data, name)
+    config: CompressionConfig = build(method.config_type, values, name)
     return config
