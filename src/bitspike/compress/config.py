@@ -71,14 +71,14 @@ _METHODS: dict[str, _Method] = {}  # by the config type's name, as in JSON
 
 def register_config(
     config_type: type[C], version: int, traits: Callable[[C], frozenset[Trait]]
-) -> Callable[[Callable[[nn.Module, C, Calibration], "CompressionConfig | None"]], Handler]:
+) -> Callable[[Callable[[nn.Module, C, Calibration], CompressionConfig | None]], Handler]:
     """Decorator for a handler (model, config, calibration): makes ``config_type`` known to ``apply`` and to JSON.
 
     In JSON it goes by its class name and ``version``; ``traits`` says what a configuration of it does. A handler whose
     effect depends on the weights or on calibration returns the configuration that repeats it on a fresh model.
     """
 
-    def register(handler: Callable[[nn.Module, C, Calibration], "CompressionConfig | None"]) -> Handler:
+    def register(handler: Callable[[nn.Module, C, Calibration], CompressionConfig | None]) -> Handler:
         _METHODS[config_type.__name__] = _Method(config_type, version, traits, handler)
         return handler
 
