@@ -18,7 +18,7 @@ import torch
 
 from bitspike import compress, deploy, learn, recipes
 from bitspike.learn import SpikeRegulation, Trainer
-from bitspike.recipes.qsnn import build_model, load_data
+from bitspike.recipes import build_model, load_data
 
 VARIANTS: dict[str, list[str]] = {
     "1-bit, 8-bit membrane": ["compress.membrane_bits=8"],
@@ -57,7 +57,7 @@ def run(options: argparse.Namespace, changes: list[str], seed: int) -> dict[str,
     config = recipes.load_config("q-snn", options.data, [f"seed={seed}", *root, *changes, *options.settings])
     bundle = load_data(config)
     began = time.perf_counter()
-    model = build_model(config, bundle)
+    model = build_model(config, bundle.spec, [config.compress])
 
     def fit(target: torch.nn.Module, stage: learn.TrainConfig, stage_seed: int) -> None:
         objective = SpikeRegulation(config.regulation.weight, config.regulation.target_rate, stage.label_smoothing)

@@ -8,7 +8,7 @@ import torch
 
 from bitspike import deploy, learn, recipes
 from bitspike.errors import BitspikeError, ConfigError
-from bitspike.recipes.qsnn import build_model, load_data, restore
+from bitspike.recipes import build_model, load_data, restore
 from bitspike.recipes.registry import get_recipe
 
 SHORT = ["train.epochs=1", "exact.epochs=1", "baseline=null", 'model.widths=[8, "P", 9, "P"]', "model.T=2"]
@@ -29,7 +29,7 @@ def test_a_short_run_is_exact_and_restores(rule, tmp_path):
     assert result["differing_bits"] == 0
     assert result["accuracy"]["exact"] == result["accuracy"]["engine"]
     assert json.loads((run / "result.json").read_text())["seed"] == 0
-    _, bundle, exact = restore(run)
+    _, _, bundle, exact = restore(run)
     again = deploy.integer_logits(exact, torch.from_numpy(bundle.test.inputs))
     from bitspike import engine
 
@@ -71,23 +71,23 @@ def test_a_folder_in_use_is_not_overwritten(tmp_path):
 
 def test_same_seed_same_weights_other_seed_others():
     config = recipes.load_config("q-snn", "digits", SHORT)
-    bundle = load_data(config)
-    first, again = (build_model(config, bundle).state_dict() for _ in range(2))
+    spec = load_data(config).spec
+    first, again = (build_model(config, spec).state_dict() for _ in range(2))
     assert all(torch.equal(first[k], again[k]) for k in first)
-    other = build_model(recipes.load_config("q-snn", "digits", [*SHORT, "seed=1"]), bundle).state_dict()
+    other = build_model(recipes.load_config("q-snn", "digits", [*SHORT, "seed=1"]), spec).state_dict()
     assert not all(torch.equal(first[k], other[k]) for k in first)
 
 
 def test_initial_weights_are_used(tmp_path):
     config = recipes.load_config("q-snn", "digits", [*SHORT, "train.epochs=0", "exact.epochs=0"])
     bundle = load_data(config)
-    model = build_model(config, bundle, quantize=False)
+    model = build_model(config, bundle.spec)
     with torch.no_grad():
         model.readout.layer.bias.fill_(0.25)
     learn.save_weights(tmp_path / "start.safetensors", model)
     run = tmp_path / "run"
     get_recipe("q-snn").run(config, run, initial_weights=tmp_path / "start.safetensors", latency_budget_s=0.0)
-    _, _, exact = restore(run)
+    *_, exact = restore(run)
     assert exact.source.readout.layer.bias.detach().eq(0.25).all()
 
 

@@ -75,9 +75,9 @@ def default_name(source: Path) -> str:
 def _bspk(request: Request) -> None:
     from .. import recipes
 
-    config, bundle, exact = recipes.qsnn.restore(request.source, request.data_root)
+    recipe, config, bundle, exact = recipes.restore(request.source, request.data_root)
     target = request.output or Path(f"{request.source.name}.bspk")
-    size = recipes.qsnn.compile_for(exact, config, bundle).save(target)
+    size = recipes.compile_for(exact, recipe, config, bundle).save(target)
     print(f"{target}: {size} bytes")
 
 

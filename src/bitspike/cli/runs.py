@@ -109,7 +109,7 @@ def evaluate(
 
     if split not in ("validation", "test"):
         raise ConfigError(f"--split is {split!r}, accepted: validation, test")
-    _, bundle, exact = recipes.qsnn.restore(run, data_root)
+    _, _, bundle, exact = recipes.restore(run, data_root)
     part = getattr(bundle, split)
     torch_side = learn.evaluate(exact, part)
     network = engine.load(recipes.RunDirectory(run).artifact)

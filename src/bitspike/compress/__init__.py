@@ -12,20 +12,24 @@ from .config import (
     list_configs,
     register_config,
 )
-from .membrane import DynamicTanhMembrane, FrozenTanhMembrane, PowerOfTwoMembrane, freeze_membranes
+from .membrane import DynamicTanhMembrane, FreezeMembranes, FrozenTanhMembrane, PowerOfTwoMembrane, freeze_membranes
 from .qsnn import QSNN, set_training_progress
+from .rescaw import ReScaW, VanillaUniform, level_utilisation
 from .weights import PlainSign, StandardizedBinarizer, SymmetricUniform
 
 __all__ = [
     "QSNN",
     "CompressionConfig",
     "DynamicTanhMembrane",
+    "FreezeMembranes",
     "FrozenTanhMembrane",
     "PlainSign",
     "PowerOfTwoMembrane",
+    "ReScaW",
     "StandardizedBinarizer",
     "SymmetricUniform",
     "Trait",
+    "VanillaUniform",
     "applied",
     "apply",
     "config_from_dict",
@@ -33,6 +37,7 @@ __all__ = [
     "config_to_dict",
     "config_to_json",
     "freeze_membranes",
+    "level_utilisation",
     "list_configs",
     "register_config",
     "set_training_progress",

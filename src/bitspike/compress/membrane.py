@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -11,8 +12,9 @@ from torch import Tensor, nn
 from ..errors import ConfigError
 from ..neurons import Neuron
 from ..ops import Precision, all_maximum, quantize_power_of_two, quantize_tanh, symmetric_levels
+from .config import Calibration, apply, register_config
 
-__all__ = ["DynamicTanhMembrane", "FrozenTanhMembrane", "PowerOfTwoMembrane", "freeze_membranes"]
+__all__ = ["DynamicTanhMembrane", "FreezeMembranes", "FrozenTanhMembrane", "PowerOfTwoMembrane", "freeze_membranes"]
 
 MOMENTUM = 0.1
 SMALLEST_RANGE = 2.0**-10  # for layers that never held a charge
@@ -93,22 +95,37 @@ class PowerOfTwoMembrane(nn.Module):
         return f"bits={self.bits}, log2_step={self.log2_step}"
 
 
+RULES = {
+    "power-of-two": lambda dynamic: PowerOfTwoMembrane.covering(
+        dynamic.bits, max(dynamic.running_alpha.item(), SMALLEST_RANGE)
+    ),
+    "tanh": lambda dynamic: FrozenTanhMembrane(dynamic.bits, dynamic.running_alpha.item()),
+}
+
+
+@dataclass(frozen=True)
+class FreezeMembranes:
+    """Replace dynamic membrane quantizers by batch-independent ones, see :func:`freeze_membranes`."""
+
+    rule: str = "power-of-two"
+
+    def __post_init__(self) -> None:
+        if self.rule not in RULES:
+            raise ConfigError(f"membrane rule is {self.rule!r}, accepted: {', '.join(RULES)}")
+
+
+@register_config(FreezeMembranes, version=1, traits=lambda config: frozenset())
+def _freeze(model: nn.Module, config: FreezeMembranes, calibration: Calibration) -> None:
+    for module in model.modules():
+        if isinstance(module, Neuron) and isinstance(module.membrane, DynamicTanhMembrane):
+            device = module.membrane.running_alpha.device
+            frozen: Any = RULES[config.rule](module.membrane).to(device)
+            module.membrane = frozen
+
+
 def freeze_membranes(model: nn.Module, rule: str = "power-of-two") -> nn.Module:
     """Replace every dynamic membrane quantizer of ``model``, in place, by a batch-independent one.
 
     rule: "power-of-two" (deployable; range nearest to the running alpha) or "tanh" (same curve, alpha frozen).
     """
-    rules = {
-        "power-of-two": lambda dynamic: PowerOfTwoMembrane.covering(
-            dynamic.bits, max(dynamic.running_alpha.item(), SMALLEST_RANGE)
-        ),
-        "tanh": lambda dynamic: FrozenTanhMembrane(dynamic.bits, dynamic.running_alpha.item()),
-    }
-    if rule not in rules:
-        raise ConfigError(f"membrane rule is {rule!r}, accepted: {', '.join(rules)}")
-    for module in model.modules():
-        if isinstance(module, Neuron) and isinstance(module.membrane, DynamicTanhMembrane):
-            device = module.membrane.running_alpha.device
-            frozen: Any = rules[rule](module.membrane).to(device)
-            module.membrane = frozen
-    return model
+    return apply(model, FreezeMembranes(rule))

@@ -1,7 +1,8 @@
 """A run's folder: what a recipe writes and the other commands read.
 
 config.json         the resolved configuration
-full-precision/, quantized/, exact/   checkpoints of the stages
+STAGE/              checkpoints of each stage, e.g. full-precision/, quantized/, exact/
+compression.json    the methods that rebuild the final network's structure
 model.safetensors   the final weights (exact stage)
 model.bspk          the artifact
 result.json         every figure; report.html shows it
@@ -11,16 +12,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..compress import CompressionConfig, config_from_dict, config_to_dict
 from ..errors import BitspikeError, ConfigError
 from ..learn.checkpoint import write_json
-from .configs import config_from_dict
+from . import configs
 from .registry import get_recipe
 
 __all__ = ["RunDirectory"]
+
+METHODS = "compression.json"
 
 
 @dataclass(frozen=True)
@@ -78,7 +83,23 @@ class RunDirectory:
         """(recipe name, config) of the run. BitspikeError where the folder holds none."""
         values = self._read("config.json")
         recipe = get_recipe(str(values.get("recipe")))
-        return recipe.name, config_from_dict(recipe, values)
+        return recipe.name, configs.config_from_dict(recipe, values)
+
+    def write_methods(self, methods: Sequence[CompressionConfig], stage: str = ".") -> None:
+        """Record the compressions applied so far, so that the structure can be built again."""
+        self.stage(stage).mkdir(parents=True, exist_ok=True)
+        write_json(self.stage(stage) / METHODS, {"methods": [config_to_dict(method) for method in methods]})
+
+    def has_methods(self, stage: str) -> bool:
+        """Whether ``stage`` was begun before, with its methods applied."""
+        return (self.stage(stage) / METHODS).exists()
+
+    def read_methods(self, stage: str = ".") -> list[CompressionConfig]:
+        """What :meth:`write_methods` recorded. BitspikeError where nothing is."""
+        methods = self._read(f"{stage}/{METHODS}").get("methods")
+        if not isinstance(methods, list):
+            raise BitspikeError(f"{self.stage(stage) / METHODS} holds no list of methods")
+        return [config_from_dict(method) for method in methods]
 
     def write_result(self, result: dict[str, Any]) -> None:
         write_json(self.result, result)
