@@ -8,7 +8,7 @@ import sys
 import typer
 
 from ..errors import BitspikeError
-from . import artifact, demo, listing, runs
+from . import artifact, compress, demo, listing, runs
 
 __all__ = ["app", "main"]
 
@@ -24,7 +24,7 @@ app = typer.Typer(
     rich_markup_mode=None,
     pretty_exceptions_enable=False,
 )
-for module in (demo, listing, runs, artifact):
+for module in (demo, listing, runs, compress, artifact):
     module.register(app)
 
 

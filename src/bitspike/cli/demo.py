@@ -36,13 +36,13 @@ def demo(
     engine over the whole test set, the proof that every spike and logit agrees, and a report. About a minute, offline.
     """
     from .. import recipes
-    from .runs import _set_threads
+    from .runs import set_threads
 
     if out.exists() and any(out.iterdir()):
         if not (out / "config.json").exists():
             raise ConfigError(f"{out} holds other files; choose an empty folder with --out")
         shutil.rmtree(out)
-    _set_threads(threads)
+    set_threads(threads)
     config = recipes.load_config("q-snn", "digits", [f"seed={seed}"])
     note("bitspike demo: a 1-bit spiking network on 1,797 scans of handwritten digits")
     result = recipes.get_recipe("q-snn").run(config, out, latency_budget_s=6.0)

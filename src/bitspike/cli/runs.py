@@ -1,4 +1,4 @@
-"""Commands on runs: train, eval, compress, export, report."""
+"""Commands on runs: train, eval, export, report."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Annotated, Any
 
 import typer
 
-from ..errors import BitspikeError, ConfigError
+from ..errors import ConfigError
 from .export import TARGETS, Request
 from .export import write as write_export
 from .output import JSON_OPTION_HELP, note, print_json, print_table
 
-__all__ = ["figures", "register", "show_result"]
+__all__ = ["figures", "register", "set_threads", "show_result"]
 
 EXPORT_TARGETS = tuple(TARGETS)
 
@@ -39,7 +39,7 @@ Threads = Annotated[int, typer.Option(help="CPU threads (0: as many as torch cho
 
 def register(app: typer.Typer) -> None:
     """Add the commands to ``app``."""
-    for command in (train, evaluate, compress, export, report):
+    for command in (train, evaluate, export, report):
         app.command(name={"evaluate": "eval"}.get(command.__name__, command.__name__))(command)
 
 
@@ -85,10 +85,9 @@ def train(
     ]
     loaded = recipes.load_config(recipe, name, [*values, *settings])
     if data is not None and loaded.data.name != data:
-        loaded = _with_data(loaded, name=data)
-    if data_root is not None:
-        loaded = _with_data(loaded, root=str(data_root))
-    _set_threads(threads)
+        loaded = dataclasses.replace(loaded, data=dataclasses.replace(loaded.data, name=data))
+    loaded = recipes.setup.with_root(loaded, data_root)
+    set_threads(threads)
     directory = out or recipes.registry.default_directory(recipe, name.removesuffix(".json").replace("/", "-"), seed)
     result = found.run(loaded, directory, resume=resume, tensorboard=tensorboard)
     if result:
@@ -122,38 +121,6 @@ def evaluate(
         (f"engine ({network.level})", f"{100 * accuracy:.2f} %"),
     ]
     print_table(f"{run}: {len(part)} {split} samples", ("computed by", "accuracy"), rows)
-
-
-def compress(
-    run: Run,
-    config: Annotated[Path, typer.Argument(metavar="CONFIG.json", help='Method, e.g. {"type": "QSNN", "version": 1}.')],
-    out: Annotated[Path | None, typer.Option(help="Folder of the new run (default: RUN-compressed).")] = None,
-    data_root: Root = None,
-    settings: Settings = [],  # noqa: B006
-    resume: Resume = False,
-    threads: Threads = 0,
-    as_json: Json = False,
-) -> None:
-    """Compress a run's full-precision network into a new run.
-
-    Applies the configuration, trains from the full-precision weights, fine-tunes, ships and measures.
-    """
-    from .. import compress as methods
-    from .. import recipes
-
-    method = methods.config_from_json(_read_text(config))
-    if not isinstance(method, methods.QSNN):
-        raise ConfigError(f"{config} is a {type(method).__name__}, accepted here: QSNN")
-    name, settings_of_run = recipes.RunDirectory(run).config()
-    weights = recipes.RunDirectory(run).latest_weights("full-precision")
-    values = dataclasses.asdict(settings_of_run) | {"compress": dataclasses.asdict(method), "baseline": None}
-    changed = recipes.configs.from_values(name, values, settings)
-    if data_root is not None:
-        changed = _with_data(changed, root=str(data_root))
-    _set_threads(threads)
-    directory = out or run.with_name(run.name + "-compressed")
-    result = recipes.get_recipe(name).run(changed, directory, resume=resume, initial_weights=weights)
-    show_result(result, directory, as_json)
 
 
 def export(
@@ -246,7 +213,8 @@ def summary(result: dict[str, Any], directory: Path) -> dict[str, Any]:
     return {
         "accuracy": accuracy["engine"],
         "accuracy_full_precision": accuracy.get("full precision"),
-        "accuracy_quantized": accuracy["quantized"],
+        "accuracy_quantized": accuracy.get("quantized"),
+        "accuracy_of": accuracy,
         "artifact_bytes": result["artifact_bytes"],
         "differing_bits": result["differing_bits"],
         "seconds": round(result["seconds"], 1),
@@ -255,21 +223,10 @@ def summary(result: dict[str, Any], directory: Path) -> dict[str, Any]:
     }
 
 
-def _with_data(config: Any, **changes: Any) -> Any:
-    return dataclasses.replace(config, data=dataclasses.replace(config.data, **changes))
-
-
-def _set_threads(threads: int) -> None:
+def set_threads(threads: int) -> None:
     import torch
 
     if threads < 0:
         raise ConfigError(f"--threads is {threads}, accepted: 0 or more")
     if threads:
         torch.set_num_threads(threads)
-
-
-def _read_text(path: Path) -> str:
-    try:
-        return path.read_text()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BitspikeError(f"{path} cannot be read: {error}") from None

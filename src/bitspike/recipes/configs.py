@@ -16,8 +16,10 @@ __all__ = ["load_config", "shipped_configs"]
 
 
 def shipped_configs(recipe: str) -> list[str]:
-    """Names of the configurations shipped for ``recipe``."""
+    """Names of the configurations shipped for ``recipe``; none for one that is all its user's choice."""
     folder = files(__package__) / "configs" / recipe
+    if not folder.is_dir():
+        return []
     return sorted(p.name.removesuffix(".json") for p in folder.iterdir() if p.name.endswith(".json"))
 
 
