@@ -21,7 +21,11 @@ GENERIC_MODEL = {"num_classes": 5, "T": 3, "input_shape": (2, 9, 8), "zero_point
 SMALL_MODELS: dict[str, dict[str, Any]] = {  # what each model needs beyond GENERIC_MODEL to be small
     "resnet19": {"width": 4, "blocks": (1, 2)},
     "resnet18": {"width": 4, "blocks": (1, 1), "input_shape": (2, 17, 15)},
+    "sei_resnet": {"width": 4, "units": (1, 2)},
+    "sei_resnet_spike": {"width": 4, "units": (1, 2)},
+    "resnet20": {"width": 3, "blocks": (1, 2)},
     "vggsnn": {"widths": (4, "P", 6, 5, "P")},
+    "vgg16": {"widths": (4, "M", 6, 5, "A")},
 }
 
 

@@ -73,7 +73,7 @@ def _convert(value: Any, hint: Any, where: str) -> Any:
     if origin is dict or hint in (Any, dict):
         if hint is not Any and not isinstance(value, dict):
             raise _wrong(value, hint, where)
-        return value
+        return {k: _convert(v, arguments[1], f"{where}.{k}") for k, v in value.items()} if arguments else value
     if dataclasses.is_dataclass(hint):
         return value if isinstance(value, typing.cast(type, hint)) else build(typing.cast(type, hint), value, where)
     if hint is types.NoneType:

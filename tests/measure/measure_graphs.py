@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -89,3 +90,25 @@ def random_samples(graph: ir.Graph, count: int, seed: int = 0) -> NDArray[np.uin
     frames = () if node.frames == 1 else (node.frames,)
     shape = (count, *frames, node.channels, node.height, node.width)
     return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
+
+
+def allocation_record(unit: str = "bytes", accuracies: tuple[float | None, ...] = (None, None, None)) -> dict[str, Any]:
+    """The report's key "allocation", of three points."""
+    scale = {"bytes": 1.0, "seconds": 1e-7}[unit]
+    costs, losses = (4000 * scale, 6500 * scale, 9000 * scale), (0.9, 0.031, 0.002)
+    front = [{"cost": c, "predicted": p, "accuracy": a} for c, p, a in zip(costs, losses, accuracies, strict=True)]
+    return {
+        "measure": "Divergence <nats>.",
+        "quantizer": "rescaw-max",
+        "samples": 128,
+        "forward_passes": 29,
+        "seconds": 0.5,
+        "unit": unit,
+        "fixed": 1500 * scale,
+        "layers": [
+            {"name": "features.0.currents.0.layer", "bits": 8, "cost": 3000 * scale, "sensitivity": 0.001},
+            {"name": "readout.layer", "bits": 3, "cost": 2000 * scale, "sensitivity": 0.03},
+        ],
+        "chosen": front[1],
+        "front": front,
+    }

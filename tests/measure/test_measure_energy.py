@@ -38,6 +38,7 @@ def test_bit_widths() -> None:
     assert multiply_energy(8, 8) == 0.2 and multiply_energy(8, 1) == pytest.approx(0.025)
     assert accumulator_bits(HIDDEN) == 11  # 576 fits ten bits and a sign
     assert accumulator_bits(FIRST) == (27 * 127 * 255).bit_length() + 1
+    assert accumulator_bits(dataclasses.replace(FIRST, odd=True)) == (27 * 255 * 255).bit_length() + 1
     spiking = 900 * (add_energy(accumulator_bits(FIRST)) + 0.2) + 4000 * add_energy(11) + 800 * 4 * 0.1
     found = totals(1)
     assert found["spiking"] == pytest.approx(spiking * 1e-12)

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from measure_graphs import Shipped
+from measure_graphs import Shipped, allocation_record
 
 from bitspike.measure import measure_all, plots, render_report, units, write_report
 from bitspike.measure.collect import input_image
@@ -45,6 +45,7 @@ def result(shipped: Shipped) -> dict[str, Any]:
         "history": {"quantized": epochs, "exact": epochs[:1]},
         "classes": [str(d) for d in range(10)],
         "config": {"model": {"name": "vggsnn"}, "seed": 0},
+        "allocation": allocation_record(),
     } | measured
 
 
@@ -90,7 +91,8 @@ def test_the_page_is_complete_and_loads_nothing(result: dict[str, Any], tmp_path
     page = Page(text)
     assert page.open == [] and page.scripts == 0
     assert page.ids == [
-        *("accuracy", "agreement", "size", "operations", "spikes", "latency", "energy", "configuration", "environment")
+        *("accuracy", "agreement", "size", "allocation", "operations", "spikes", "latency", "energy"),
+        *("configuration", "environment"),
     ]
     assert all(a.startswith(("data:image/", "#")) for a in page.loaded)
     assert "http:" not in text and "https:" not in text and "@import" not in text
@@ -143,7 +145,7 @@ def test_a_browser_shows_it_without_overflow(result: dict[str, Any], tmp_path: P
     answer = json.loads(found.group(1))
     assert answer["scroll"] <= answer["width"] == NARROW
     assert answer["wide"] == [] and answer["broken"] == 0 and answer["error"] == ""
-    assert answer["figures"] == 6
+    assert answer["figures"] == 7
     assert "CONSOLE" not in done.stderr
 
 

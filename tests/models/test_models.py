@@ -11,6 +11,7 @@ from bitspike.compress import QSNN, apply, freeze_membranes
 from bitspike.data import DataBundle
 from bitspike.encode import DirectEncoding
 from bitspike.errors import ConfigError
+from bitspike.layers import ChannelShortcut, SpikingUnit
 from bitspike.models import MODELS, create_model, list_models, register_model
 from bitspike.neurons import PLIF, Neuron, observe_rates
 
@@ -128,14 +129,37 @@ def test_resnet19_parameter_counts() -> None:
 
 
 @pytest.mark.parametrize(
-    "name, classes, convolutions", [("resnet19", 10, 19), ("resnet18", 1000, 20), ("vggsnn", 10, 8)]
+    "name, classes, convolutions",
+    [("resnet19", 10, 19), ("resnet18", 1000, 20), ("resnet20", 10, 19), ("vggsnn", 10, 8), ("vgg16", 10, 13)],
 )
 def test_published_architectures(name: str, classes: int, convolutions: int) -> None:
-    """resnet19: stem, 16 in blocks, 2 shortcuts; resnet18: stem, 16, 3 shortcuts; each with one classifier."""
+    """resnet19: stem, 16 in blocks, 2 shortcuts; resnet18: stem, 16, 3; resnet20: stem, 18; each with one classifier."""
     with torch.device("meta"):
         model = create_model(name)
     assert sum(isinstance(m, nn.Conv2d) for m in model.modules()) == convolutions
     assert [m.out_features for m in model.modules() if isinstance(m, nn.Linear)] == [classes]
+
+
+@pytest.mark.parametrize("name, shape, features", [("vggsnn", (2, 48, 48), 4608), ("vgg16", (3, 32, 32), 512)])
+def test_classifier_of_the_published_plain_networks(name: str, shape: tuple[int, ...], features: int) -> None:
+    with torch.device("meta"):
+        model = create_model(name)
+    assert model.readout.layer.in_features == features and len(model.encoding.zero_point) == shape[0]
+    biases = [m.bias is not None for m in model.modules() if isinstance(m, nn.Conv2d)]
+    assert biases == [name == "vgg16"] + [False] * (len(biases) - 1)
+    pools = [type(m).__name__ for m in model.features if not isinstance(m, SpikingUnit)]
+    assert pools == ["MaxPool"] * (len(pools) - 1) + ["AvgPool"]
+
+
+def test_resnet20_has_no_parameters_in_its_shortcuts() -> None:
+    with torch.device("meta"):
+        model = create_model("resnet20", num_classes=100)
+    shortcuts = [
+        unit.currents[1] for unit in model.modules() if isinstance(unit, SpikingUnit) and len(unit.currents) > 1
+    ]
+    shapes = [(s.in_channels, s.out_channels, s.stride) for s in shortcuts if isinstance(s, ChannelShortcut)]
+    assert len(shortcuts) == 9 and shapes == [(64, 128, 1), (128, 256, 2), (256, 512, 2)]
+    assert not any(list(shortcut.parameters()) for shortcut in shortcuts)
 
 
 def test_small_options_give_small_models() -> None:
@@ -144,12 +168,17 @@ def test_small_options_give_small_models() -> None:
 
 
 UNKNOWN = {
-    "near-name": ("resnet20", {}, "unknown model 'resnet20'.*did you mean 'resnet1[89]'.*accepted: .*vggsnn"),
+    "near-name": ("resnet21", {}, "unknown model 'resnet21'.*did you mean 'resnet(20|1[89])'.*accepted: .*vggsnn"),
     "far-name": ("zzz", {}, "unknown model 'zzz', accepted: .*resnet19"),
     "option": ("vggsnn", {"num_clases": 3}, "model 'vggsnn' has no option num_clases, accepted: num_classes, T"),
     "pool": ("vggsnn", {"pool": "median"}, "pool is 'median', accepted: max, avg"),
     "pool-first": ("vggsnn", {"widths": ("P", 3)}, "beginning with a number"),
     "no-widths": ("vggsnn", {"widths": ()}, "beginning with a number"),
+    "letter": (
+        "vgg16",
+        {"widths": (4, "Q")},
+        "accepted are positive numbers and 'P', 'M', 'A', beginning with a number",
+    ),
     "width": ("vggsnn", {"widths": (4, -2)}, r"widths \(4, -2\)"),
     "pooled-away": ("vggsnn", {"widths": (4, "P", "P", "P"), "input_shape": (1, 5, 5)}, "5x5 input down to nothing"),
     "vgg-shape": ("vggsnn", {"input_shape": (3, 0, 2)}, r"input_shape is \(3, 0, 2\)"),
@@ -168,7 +197,7 @@ def test_unusable_request(case: str) -> None:
 
 
 def test_registry() -> None:
-    assert set(list_models()) == set(MODELS) and list_models("resnet") == ["resnet18", "resnet19"]
+    assert set(list_models()) == set(MODELS) and list_models("resnet1") == ["resnet18", "resnet19"]
 
     def only_in_this_test(num_classes: int = 2) -> nn.Module:
         return nn.Linear(3, num_classes)

@@ -28,11 +28,18 @@ def register(app: typer.Typer) -> None:
 def compress(
     run: Run,
     config: Annotated[
-        Path,
+        Path | None,
         typer.Argument(
-            metavar="CONFIG.json", help='Method, e.g. {"type": "QSNN", "version": 1}, or a list of methods in order.'
+            metavar="[CONFIG.json]",
+            help='Method, e.g. {"type": "QSNN", "version": 1}, or a list of methods in order. Left out with --budget.',
         ),
-    ],
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="Choose bits per layer within a budget: of the artifact, e.g. 100kB, or of one inference, e.g. 1.5ms."
+        ),
+    ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run (default: RUN-compressed).")] = None,
     data_root: Root = None,
     settings: Settings = [],  # noqa: B006 - typer needs a list
@@ -43,13 +50,16 @@ def compress(
     """Compress a run's full-precision network into a new run.
 
     Applies the methods, trains from the full-precision weights, fine-tunes on the deployed integers, ships and measures.
+    With --budget, measures how much each layer's bits matter and chooses those that lose least.
     """
     from .. import recipes
 
-    methods = read_methods(config)
+    if config is None and budget is None:
+        raise ConfigError("give a CONFIG.json, or a --budget such as 100kB or 1.5ms")
+    methods = [] if config is None else read_methods(config)
     name, settings_of_run = recipes.RunDirectory(run).config()
     weights = recipes.RunDirectory(run).latest_weights("full-precision")
-    recipe, values = _as_new_run(name, settings_of_run, methods)
+    recipe, values = _as_new_run(name, settings_of_run, methods, budget)
     changed = recipes.setup.with_root(recipes.configs.from_values(recipe, values, settings), data_root)
     set_threads(threads)
     directory = out or run.with_name(run.name + "-compressed")
@@ -72,7 +82,9 @@ def read_methods(path: Path) -> list[CompressionConfig]:
     return [methods.config_from_dict(one) for one in (found if isinstance(found, list) else [found])]
 
 
-def _as_new_run(recipe: str, config: Any, methods: list[CompressionConfig]) -> tuple[str, dict[str, Any]]:
+def _as_new_run(
+    recipe: str, config: Any, methods: list[CompressionConfig], budget: str | None
+) -> tuple[str, dict[str, Any]]:
     """(recipe, JSON values of its configuration) of the run that compresses a run of ``config``.
 
     A Q-SNN run stays one when Q-SNN is what is applied, with its regulation; all else is one stage of "compress".
@@ -81,7 +93,7 @@ def _as_new_run(recipe: str, config: Any, methods: list[CompressionConfig]) -> t
 
     if isinstance(config, recipes.qsnn.QSNNConfig):
         train = config.train
-        if len(methods) == 1 and isinstance(methods[0], compress.QSNN):
+        if budget is None and len(methods) == 1 and isinstance(methods[0], compress.QSNN):
             return recipe, dataclasses.asdict(config) | {"compress": dataclasses.asdict(methods[0]), "baseline": None}
     else:
         train = next((stage.train for stage in reversed(config.stages) if stage.train is not None), config.exact)
@@ -89,6 +101,7 @@ def _as_new_run(recipe: str, config: Any, methods: list[CompressionConfig]) -> t
         "name": STAGE,
         "apply": [compress.config_to_dict(method) for method in methods],
         "train": dataclasses.asdict(train),
+        "bits": None if budget is None else {"budget": budget},
     }
     values = {key: value for key, value in dataclasses.asdict(config).items() if key in _SHARED}
     return "compress", values | {"stages": [stage]}

@@ -40,6 +40,7 @@ class Trait(Enum):
     HAS_NO_ZERO_WEIGHT = "has no zero among its weight levels"
     QUANTIZES_MEMBRANES = "quantizes the membranes"
     SPARSIFIES_WEIGHTS = "sets single weights to zero"
+    FIXES_ZEROS = "holds weights at zero"
     REMOVES_CHANNELS = "removes channels"
 
 
@@ -48,6 +49,8 @@ CONFLICTS = {
     (Trait.QUANTIZES_WEIGHTS, Trait.QUANTIZES_WEIGHTS): "a weight carries one quantizer",
     (Trait.QUANTIZES_MEMBRANES, Trait.QUANTIZES_MEMBRANES): "a membrane carries one quantizer",
     (Trait.SPARSIFIES_WEIGHTS, Trait.HAS_NO_ZERO_WEIGHT): "weights set to zero would come back as other levels",
+    (Trait.FIXES_ZEROS, Trait.HAS_NO_ZERO_WEIGHT): "weights held at zero would come back as other levels",
+    (Trait.HAS_NO_ZERO_WEIGHT, Trait.FIXES_ZEROS): "no quantized weight is zero",
     (Trait.SPARSIFIES_WEIGHTS, Trait.SPARSIFIES_WEIGHTS): "the weights already have a threshold",
     (Trait.QUANTIZES_WEIGHTS, Trait.SPARSIFIES_WEIGHTS): "the threshold acts on real weights; apply it first",
 }

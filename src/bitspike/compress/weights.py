@@ -5,9 +5,17 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops import Precision, error_decay_sign, power_of_two_scale, round_ste, standardize, symmetric_levels
+from ..ops import (
+    Precision,
+    clipped_sign,
+    error_decay_sign,
+    power_of_two_scale,
+    round_ste,
+    standardize,
+    symmetric_levels,
+)
 
-__all__ = ["PlainSign", "StandardizedBinarizer", "SymmetricUniform"]
+__all__ = ["PlainSign", "StandardizedBinarizer", "StraightThroughSign", "SymmetricUniform"]
 
 
 class _WeightQuantizer(nn.Module):
@@ -45,15 +53,24 @@ class StandardizedBinarizer(_WeightQuantizer):
 
 
 class PlainSign(_WeightQuantizer):
-    """Baseline for the ablation: sign(W) with mean |W| per output channel, clipped straight-through gradient."""
+    """sign(W) times s = mean |W| per output channel; d(s sign(W)) / dW = s 1[|W| <= 1]. Q-SNN's baseline."""
 
     precision = Precision(bits=1, levels=2, has_zero=False, granularity="output channel, real")
 
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         scale = weight.detach().flatten(1).abs().mean(1).view(-1, *[1] * (weight.dim() - 1))
-        clipped = weight.clamp(-1, 1)
-        sign = torch.where(weight.detach() >= 0, 1.0, -1.0).to(weight.dtype)
-        return clipped + (sign - clipped).detach(), scale
+        return clipped_sign(weight, self.gain(scale)), scale
+
+    def gain(self, scale: Tensor) -> Tensor:
+        """Factor on the gradient of the sign, inside the clip range."""
+        return torch.ones_like(scale)
+
+
+class StraightThroughSign(PlainSign):
+    """sign(W) times s = mean |W| per output channel, with d(s sign(W)) / dW = 1[|W| <= 1]: no factor s."""
+
+    def gain(self, scale: Tensor) -> Tensor:
+        return 1 / torch.where(scale > 0, scale, torch.ones_like(scale))
 
 
 class SymmetricUniform(_WeightQuantizer):

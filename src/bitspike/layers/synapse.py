@@ -10,7 +10,7 @@ __all__ = ["ConvBN", "LinearBN", "Synapse"]
 
 
 class Synapse(nn.Module):
-    """``layer`` (weights, no bias) followed by ``norm``; both run over the merged T·N axis."""
+    """``layer`` (weights, seldom a bias) followed by ``norm``; both run over the merged T·N axis."""
 
     layer: nn.Conv2d | nn.Linear
     norm: nn.BatchNorm2d
@@ -20,7 +20,10 @@ class Synapse(nn.Module):
 
 
 class ConvBN(Synapse):
-    """Convolution (C_in -> C_out, square kernel, no bias) and batch norm on (T, N, C_in, H, W)."""
+    """Convolution (C_in -> C_out, square kernel) and batch norm on (T, N, C_in, H, W).
+
+    bias: some published networks give their first convolution one, although batch norm takes it out again.
+    """
 
     def __init__(
         self,
@@ -31,15 +34,18 @@ class ConvBN(Synapse):
         stride: int = 1,
         padding: int | None = None,
         groups: int = 1,
+        bias: bool = False,
     ) -> None:
         super().__init__()
         padding = kernel // 2 if padding is None else padding
         self.layer: nn.Conv2d = nn.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=False
+            in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=bias
         )
         self.norm = SequenceBatchNorm(out_channels)
-        # He initialisation by fan-out, as the Q-SNN card gives it.
+        # He initialisation by fan-out, as in the released code of Q-SNN and QP-SNN.
         nn.init.normal_(self.layer.weight, std=(2.0 / (kernel * kernel * out_channels)) ** 0.5)
+        if self.layer.bias is not None:
+            nn.init.zeros_(self.layer.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return over_time(lambda step: self.norm(self.layer(step), repeats(x)), x)

@@ -39,7 +39,8 @@ class Step:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (*LEAVES, Synapse, Neuron)) or super().is_leaf_module(m, module_qualified_name)
+        known = isinstance(m, (*LEAVES, Synapse, Neuron)) or hasattr(m, "no_integer_form")
+        return known or super().is_leaf_module(m, module_qualified_name)
 
 
 def trace(model: nn.Module) -> list[Step]:
@@ -80,6 +81,9 @@ def _module(model: nn.Module, node: fx.Node) -> nn.Module | None:
         module = model.get_submodule(str(node.target))
         if isinstance(module, (*LEAVES, nn.Identity, nn.Dropout)):
             return module
+        reason = getattr(module, "no_integer_form", None)  # what a module says of itself
+        if reason is not None:
+            raise LoweringError(f"layer {node.target!r} is a {type(module).__name__}: {reason}")
         raise LoweringError(
             f"layer {node.target!r} is a {type(module).__name__}, which has no exact integer form here; accepted: "
             f"{', '.join(leaf.__name__ for leaf in LEAVES)}"

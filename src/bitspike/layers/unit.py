@@ -6,17 +6,19 @@ from torch import Tensor, nn
 
 from ..errors import BitspikeError
 from ..neurons import Neuron
+from .shortcut import ChannelShortcut
 from .synapse import Synapse
 
 __all__ = ["Current", "SpikingUnit", "gather_current"]
 
-Current = Synapse | nn.Identity
+Current = Synapse | nn.Identity | ChannelShortcut
 
 
 class SpikingUnit(nn.Module):
     """spikes = neuron(sum_i current_i(input_i)).
 
-    ``currents`` are synapses, or ``nn.Identity`` for a shortcut whose spikes are added to the current as they are.
+    ``currents`` are synapses, or shortcuts, whose spikes are added to the current as they are (``nn.Identity``) or
+    channel by channel (:class:`ChannelShortcut`).
     One input per current, each (T, N, C, H, W).
     """
 

@@ -3,19 +3,47 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
 from ..neurons import FiringRate
 
-__all__ = ["Objective", "SpikeRegulation", "spike_regulation", "time_mean_cross_entropy"]
+__all__ = [
+    "BatchObjective",
+    "Objective",
+    "SpikeRegulation",
+    "objective_of_batch",
+    "spike_regulation",
+    "time_mean_cross_entropy",
+]
 
 Objective = Callable[[Tensor, Tensor, Sequence[FiringRate]], Tensor]
 """(logits (T, N, classes), targets (N,) or (N, classes), firing rates) -> scalar loss."""
+
+
+@runtime_checkable
+class BatchObjective(Protocol):
+    """An objective that looks at every batch before the model does, e.g. to ask a teacher."""
+
+    def batch(self, model: nn.Module, inputs: Tensor) -> AbstractContextManager[Objective]:
+        """The objective of one batch; entered before the model's forward pass, left after the backward pass.
+
+        It is called once with the logits of all steps, or, step by step, with those of one step at a time.
+        """
+        ...
+
+
+def objective_of_batch(
+    objective: Objective | BatchObjective, model: nn.Module, inputs: Tensor
+) -> AbstractContextManager[Objective]:
+    """Whatever the kind of ``objective``: the one to call for this batch."""
+    return objective.batch(model, inputs) if isinstance(objective, BatchObjective) else nullcontext(objective)
 
 
 def time_mean_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:

@@ -18,15 +18,15 @@ from torch import nn
 from ..data import Augment, DataBundle, epoch_batches, num_batches
 from ..errors import ConfigError
 from ..layers import mean_over_time
-from ..neurons import observe_rates
 from ..ops import all_mean
 from .checkpoint import discard_checkpoints, load_checkpoint, save_checkpoint
 from .config import Runtime, TrainConfig
 from .evaluate import evaluate, to_model_input
-from .loss import Objective, SpikeRegulation
+from .loss import BatchObjective, Objective, SpikeRegulation, objective_of_batch
 from .mixup import mixup
 from .optimizer import build_optimizer
 from .progress import EpochProgress, Running
+from .propagate import Propagation, whole_sequence
 from .schedule import learning_rate_factor
 
 __all__ = ["Trainer"]
@@ -40,6 +40,8 @@ class Trainer:
     """Trains a model by ``config``.
 
     objective: loss from logits, targets and firing rates; the time-mean cross-entropy with spike regulation by default.
+        One with a ``batch`` method, like ``Distiller``, sees every batch first.
+    propagate: ``whole_sequence``, or ``per_step`` for memory that does not grow with T.
     on_epoch: called with (model, progress) before each epoch, progress = epoch / epochs, e.g. to move an estimator.
     on_step: called with (model, learning rate used) after each optimizer step, e.g. to raise a pruning threshold.
     directory: where checkpoints go after each epoch (none without it); ``title`` labels the progress bar.
@@ -50,7 +52,8 @@ class Trainer:
         self,
         config: TrainConfig,
         *,
-        objective: Objective | None = None,
+        objective: Objective | BatchObjective | None = None,
+        propagate: Propagation = whole_sequence,
         on_epoch: EpochHook | None = None,
         on_step: StepHook | None = None,
         seed: int = 0,
@@ -61,6 +64,7 @@ class Trainer:
     ) -> None:
         self.config = config
         self.objective = objective or SpikeRegulation(label_smoothing=config.label_smoothing)
+        self.propagate = propagate
         self.on_epoch = on_epoch
         self.on_step = on_step
         self.seed = seed
@@ -150,19 +154,17 @@ class Trainer:
                     classes, seed = len(data.spec.classes), (self.seed, epoch, index)
                     inputs, targets = mixup(inputs, targets, classes, config.mixup, batch_axis, seed)
                 optimizer.zero_grad(set_to_none=True)
-                with observe_rates(model) as rates:
-                    logits = model(inputs)
-                loss = self.objective(logits, targets, rates)
-                fabric.backward(loss)
+                with objective_of_batch(self.objective, model.module, inputs) as objective:
+                    done = self.propagate(model, inputs, targets, objective, fabric.backward)
                 if config.gradient_clip > 0:
                     fabric.clip_gradients(model, optimizer, max_norm=config.gradient_clip)
                 optimizer.step()
                 if self.on_step is not None:
                     self.on_step(model, config.learning_rate * factor)
                 with torch.no_grad():
-                    hits = (mean_over_time(logits).argmax(-1) == hard).float().mean()
-                    rate = torch.stack([r.rate.detach() for r in rates]).mean() if rates else torch.zeros(())
-                    loss, hits = all_mean(loss.detach()), all_mean(hits)
+                    hits = (mean_over_time(done.logits).argmax(-1) == hard).float().mean()
+                    rate = torch.stack([r.rate for r in done.rates]).mean() if done.rates else torch.zeros(())
+                    loss, hits = all_mean(done.loss), all_mean(hits)
                     running.add(loss, hits, rate, len(labels) * fabric.world_size)
                 progress.advance(running)
         return running.record() | {

@@ -5,12 +5,14 @@ from .collect import measure_all
 from .energy import ENERGY_MODELS, EnergyModel, EnergyRow, estimate_energy
 from .environment import environment
 from .latency import LatencyRow, measure_latency
+from .layer_times import LayerTimes, layer_times
 from .memory import MemoryRow, peak_memory
 from .operations import LayerOperations, SpikeTotals, count_operations, operations_of, spike_totals
 from .raster import RasterLayer, spike_raster
 from .report import render_report, write_report
 from .rivals import available_rivals, check_rivals, missing_note
 from .size import SizeReport, SizeRow, artifact_sections, model_size
+from .sparse import SparseSizeReport, SparseSizeRow, sparse_size
 from .torch_network import torch_network
 
 __all__ = [
@@ -20,10 +22,13 @@ __all__ = [
     "EnergyRow",
     "LatencyRow",
     "LayerOperations",
+    "LayerTimes",
     "MemoryRow",
     "RasterLayer",
     "SizeReport",
     "SizeRow",
+    "SparseSizeReport",
+    "SparseSizeRow",
     "SpikeTotals",
     "agreement_table",
     "artifact_sections",
@@ -33,6 +38,7 @@ __all__ = [
     "environment",
     "estimate_energy",
     "exact_outputs",
+    "layer_times",
     "measure_all",
     "measure_latency",
     "missing_note",
@@ -40,6 +46,7 @@ __all__ = [
     "operations_of",
     "peak_memory",
     "render_report",
+    "sparse_size",
     "spike_raster",
     "spike_totals",
     "torch_network",

@@ -146,7 +146,7 @@ def estimate_energy(
 
 def accumulator_bits(row: LayerOperations) -> int:
     """Bits of the signed accumulator that holds any sum of this layer."""
-    largest = 2 ** (row.bits - 1) - 1 if row.bits > 1 else 1
+    largest = 2**row.bits - 1 if row.odd or row.bits == 1 else 2 ** (row.bits - 1) - 1
     values = 2**PIXEL_BITS - 1 if row.kind == "mac" else 1
     return min(32, 32 if row.kind == "shortcut" else (largest * row.fan_in * values).bit_length() + 1)
 

@@ -39,6 +39,7 @@ class LayerOperations:
     rate: spikes per site and step, of the layer's source, or of the neurons themselves; None for the u8 input.
     single_pass: multiply-accumulates of the same layer in a non-spiking network that runs once.
     reads: values read from the source edge; writes: values written to the layer's own edge (neurons only).
+    odd: weights are the odd numbers up to 2^bits - 1, which one bit more would hold as they are.
     """
 
     name: str
@@ -54,6 +55,7 @@ class LayerOperations:
     steps: int
     reads: int
     writes: int
+    odd: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         return dataclasses.asdict(self)
@@ -173,6 +175,7 @@ def _synapse(
         steps=steps,
         reads=sites * steps,
         writes=0,
+        odd=node.odd,
     )
 
 

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-__all__ = ["PALETTE", "bar_pairs", "bars", "curves", "image_data_uri", "raster"]
+__all__ = ["PALETTE", "bar_pairs", "bars", "curves", "front", "image_data_uri", "raster"]
 
 # Okabe and Ito's colours, told apart with every common colour vision; the page brightens some on dark ground.
 PALETTE = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9")
@@ -63,6 +63,23 @@ def curves(series: Mapping[str, tuple[Sequence[float], Sequence[float]]], xlabel
         axes.set_ylabel(ylabel)
         axes.xaxis.get_major_locator().set_params(integer=True)
         axes.legend(fontsize=8.5, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2)
+        return _svg(figure, label)
+
+
+def front(
+    points: Sequence[tuple[float, float]], chosen: tuple[float, float] | None, xlabel: str, ylabel: str, label: str
+) -> str:
+    """A line through ``points`` (x, y), a dot at each; ``chosen`` is ringed and named."""
+    with _style(label):
+        figure, axes = _figure(2.9)
+        axes.plot(*zip(*points, strict=True), color=PALETTE[0], linewidth=1.5, marker="o", markersize=3.5)
+        if chosen is not None:
+            x, y = chosen
+            axes.plot([x], [y], "o", markersize=10, markerfacecolor="none", markeredgewidth=2, color=PALETTE[1])
+            axes.annotate("chosen", chosen, xytext=(9, 7), textcoords="offset points", fontsize=8.5)
+        axes.set_xlim(left=0)
+        axes.set_xlabel(xlabel)
+        axes.set_ylabel(ylabel)
         return _svg(figure, label)
 
 

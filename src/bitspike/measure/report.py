@@ -7,6 +7,8 @@
     validation_accuracy {stage: value in 0..1}
     history           {stage: [{epoch, loss, accuracy, validation_loss, validation_accuracy, firing_rate, seconds, ...}]}
     classes           [name of class 0, ...]
+    allocation        {measure, quantizer, samples, forward_passes, seconds, unit: "bytes" or "seconds", fixed, layers:
+                      [{name, bits, cost, sensitivity}], chosen: {cost, predicted, accuracy or null}, front: [same]}
     artifact          {bytes, sections: {name: bytes}, memory_bytes, level, time_steps, input_shape}
     artifact_bytes    int, where there is no "artifact"
     size              {rule, parameters, bytes, fp32_bytes, rows: [{name, kind, parameters, bits, bytes}]}
@@ -35,6 +37,7 @@ from pathlib import Path
 from typing import Any
 
 from . import plots, units
+from .allocation import allocation_figure
 
 __all__ = ["render_report", "write_report"]
 
@@ -144,6 +147,8 @@ def _figures(result: Mapping[str, Any]) -> dict[str, str]:
     history = {stage: rows for stage, rows in (result.get("history") or {}).items() if rows}
     if history:
         figures |= _curves(history)
+    if result.get("allocation"):
+        figures["allocation"] = allocation_figure(result["allocation"])
     synapses = [row for row in result.get("operations", []) if row["kind"] != "neuron"]
     if synapses:
         figures["operations"] = plots.bar_pairs(

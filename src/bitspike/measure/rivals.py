@@ -110,7 +110,8 @@ def plain_copy(model: nn.Module) -> nn.Module:
                 gain, offset = batch_norm_affine(module.norm)
                 shape = (-1, *[1] * (module.layer.weight.dim() - 1))
                 module.layer.weight = nn.Parameter(module.layer.weight * gain.view(shape))
-                module.layer.bias = nn.Parameter(offset.clone())
+                bias = 0 if module.layer.bias is None else gain * module.layer.bias
+                module.layer.bias = nn.Parameter(offset + bias)
                 module.norm = _Folded()  # type: ignore[assignment]
     return plain
 

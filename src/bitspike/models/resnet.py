@@ -1,6 +1,7 @@
-"""Spiking ResNets of the Q-SNN card: the shortcut is added to the current, the block's output is binary.
+"""Spiking ResNets: the shortcut is added to the current, the block's output is binary.
 
-Block: conv-BN-LIF, conv-BN, plus shortcut (identity, or 1x1 conv-BN where the shape changes), LIF.
+Block: conv-BN-LIF, conv-BN, plus shortcut, LIF. Where the shape changes the shortcut is a 1x1 conv-BN in the networks of
+Q-SNN (ACM Multimedia 2024), and without parameters in the one of QP-SNN (arXiv 2502.05905).
 """
 
 from __future__ import annotations
@@ -11,24 +12,32 @@ from torch import Tensor, nn
 
 from ..encode import DirectEncoding
 from ..errors import ConfigError
-from ..layers import ConvBN, MaxPool, Readout, SpikingUnit
+from ..layers import ChannelShortcut, ConvBN, MaxPool, Readout, SpikingUnit
 from ..layers.unit import Current
 from ..neurons import LIF, Neuron
 from .registry import register_model
 
-__all__ = ["BasicBlock", "SpikingResNet", "resnet18", "resnet19"]
+__all__ = ["BasicBlock", "SpikingResNet", "resnet18", "resnet19", "resnet20"]
 
 NeuronFactory = Callable[[], Neuron]
+ShortcutFactory = Callable[[int, int, int], Current]  # from input channels, channels and stride, where these change
+
+
+def projection(in_channels: int, channels: int, stride: int) -> Current:
+    """1x1 convolution and batch norm."""
+    return ConvBN(in_channels, channels, 1, stride=stride)
 
 
 class BasicBlock(nn.Module):
     """Two 3x3 convolutions and a shortcut on spikes (T, N, C, H, W); spikes out."""
 
-    def __init__(self, in_channels: int, channels: int, stride: int, neuron: NeuronFactory) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int, neuron: NeuronFactory, reshape: ShortcutFactory = projection
+    ) -> None:
         super().__init__()
         shortcut: Current = nn.Identity()
         if stride != 1 or in_channels != channels:
-            shortcut = ConvBN(in_channels, channels, 1, stride=stride)
+            shortcut = reshape(in_channels, channels, stride)
         self.first = SpikingUnit(neuron(), ConvBN(in_channels, channels, 3, stride=stride))
         self.second = SpikingUnit(neuron(), ConvBN(channels, channels, 3), shortcut)
 
@@ -49,6 +58,7 @@ class SpikingResNet(nn.Module):
         blocks: Sequence[int],
         num_classes: int,
         neuron: NeuronFactory,
+        reshape: ShortcutFactory = projection,
     ) -> None:
         super().__init__()
         self.encoding = encoding
@@ -58,7 +68,7 @@ class SpikingResNet(nn.Module):
         for stage, (width, count) in enumerate(zip(widths, blocks, strict=True)):
             for position in range(count):
                 stride = 2 if stage > 0 and position == 0 else 1
-                stages.append(BasicBlock(channels, width, stride, neuron))
+                stages.append(BasicBlock(channels, width, stride, neuron, reshape))
                 channels = width
         self.stages = nn.Sequential(*stages)
         self.readout = Readout(channels, num_classes, pool=True)
@@ -94,6 +104,24 @@ def resnet19(
     encoding = _encoding(T, input_shape, zero_point, input_scale)
     widths = [width * 2**stage for stage in range(len(blocks))]
     return SpikingResNet(encoding, stem, width, widths, blocks, num_classes, neuron)
+
+
+@register_model
+def resnet20(
+    num_classes: int = 10,
+    T: int = 2,
+    input_shape: Sequence[int] = (3, 32, 32),
+    width: int = 64,
+    blocks: Sequence[int] = (3, 3, 3),
+    zero_point: Sequence[int] | None = None,
+    input_scale: float = 1 / 255,
+    neuron: NeuronFactory = LIF,
+) -> SpikingResNet:
+    """ResNet-20 for CIFAR with shortcuts free of parameters: a stem of ``width``, stages of 2, 4 and 8·width channels."""
+    stem = nn.Sequential(SpikingUnit(neuron(), ConvBN(input_shape[0], width, 3)))
+    encoding = _encoding(T, input_shape, zero_point, input_scale)
+    widths = [2 * width * 2**stage for stage in range(len(blocks))]
+    return SpikingResNet(encoding, stem, width, widths, blocks, num_classes, neuron, ChannelShortcut)
 
 
 @register_model

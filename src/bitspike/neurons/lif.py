@@ -13,18 +13,23 @@ from ..ops import (
     MembraneQuantizer,
     Surrogate,
     Triangle,
+    full_gradient,
     hard_reset,
+    lif_membranes,
     lif_scan,
     lif_step,
     multiplicative_leak,
     shift_leak,
     soft_reset,
+    spatial_gradient,
 )
+from ..ops.membrane import Leak
 from .registry import Neuron, register_neuron
 
-__all__ = ["LIF", "PLIF"]
+__all__ = ["LIF", "PLIF", "TEMPORAL_GRADIENTS", "set_temporal_gradient"]
 
 RESETS = {"hard": hard_reset, "soft": soft_reset}
+TEMPORAL_GRADIENTS = {"full": full_gradient, "spatial": spatial_gradient}
 
 
 class _Lif(Neuron):
@@ -38,18 +43,21 @@ class _Lif(Neuron):
         detach_reset: bool,
         decay_input: bool,
         membrane: MembraneQuantizer | None,
+        temporal_gradient: str,
     ) -> None:
         super().__init__()
         if not threshold > 0:
             raise ConfigError(f"threshold is {threshold}, accepted: above 0")
         if reset not in RESETS:
             raise ConfigError(f"reset is {reset!r}, accepted: {', '.join(RESETS)}")
+        _check_temporal(temporal_gradient)
         self.threshold = threshold
         self.surrogate = surrogate or Triangle()
         self.reset = reset
         self.detach_reset = detach_reset
         self.decay_input = decay_input
         self.membrane = membrane
+        self.temporal_gradient = temporal_gradient
 
     def rule(self) -> LifRule:
         """The step rule of this neuron as plain functions."""
@@ -63,11 +71,25 @@ class _Lif(Neuron):
         """Spikes (T, N, ...) for ``current`` (T, N, ...)."""
         return lif_scan(self._driven(current), self.rule())
 
+    def membranes(self, current: Tensor) -> Tensor:
+        return lif_membranes(self._driven(current), self.rule())
+
     def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         return lif_step(self._driven(current), state, self.rule())
 
     def _driven(self, current: Tensor) -> Tensor:
         return self.input_gain() * current if self.decay_input else current
+
+    def _rule(self, leak: Leak) -> LifRule:
+        return LifRule(
+            leak,
+            self.threshold,
+            self.surrogate,
+            RESETS[self.reset],
+            self.detach_reset,
+            self.membrane,
+            TEMPORAL_GRADIENTS[self.temporal_gradient],
+        )
 
 
 @register_neuron("lif")
@@ -79,6 +101,7 @@ class LIF(_Lif):
     reset: "hard" (to zero) or "soft" (minus threshold); ``detach_reset`` cuts its gradient.
     decay_input: the current is scaled by 1 - leak, so a constant input drives u towards itself.
     membrane: quantizer of the stored membrane, see ``bitspike.compress``.
+    temporal_gradient: "full" (backpropagation through time) or "spatial" (no gradient through the carried membrane).
     Raises ConfigError for values out of range.
     """
 
@@ -93,8 +116,9 @@ class LIF(_Lif):
         detach_reset: bool = False,
         decay_input: bool = False,
         membrane: MembraneQuantizer | None = None,
+        temporal_gradient: str = "full",
     ) -> None:
-        super().__init__(threshold, surrogate, reset, detach_reset, decay_input, membrane)
+        super().__init__(threshold, surrogate, reset, detach_reset, decay_input, membrane, temporal_gradient)
         if leak is not None and leak_shift is not None:
             raise ConfigError(f"leak {leak} and leak_shift {leak_shift} are two ways to say one thing; give one")
         if leak_shift is not None and not 1 <= leak_shift <= 15:
@@ -110,7 +134,7 @@ class LIF(_Lif):
         else:
             exponent = self.membrane.log2_step if self.membrane is not None else None
             leak = shift_leak(self.leak_shift, 2.0 ** (-15 if exponent is None else exponent))
-        return LifRule(leak, self.threshold, self.surrogate, RESETS[self.reset], self.detach_reset, self.membrane)
+        return self._rule(leak)
 
     def input_gain(self) -> float:
         return 1 - self.leak
@@ -137,21 +161,32 @@ class PLIF(_Lif):
         detach_reset: bool = False,
         decay_input: bool = False,
         membrane: MembraneQuantizer | None = None,
+        temporal_gradient: str = "full",
     ) -> None:
-        super().__init__(threshold, surrogate, reset, detach_reset, decay_input, membrane)
+        super().__init__(threshold, surrogate, reset, detach_reset, decay_input, membrane, temporal_gradient)
         if not initial_tau > 1:
             raise ConfigError(f"initial_tau is {initial_tau}, accepted: above 1")
         self.w = nn.Parameter(torch.tensor(-math.log(initial_tau - 1)))
 
     def rule(self) -> LifRule:
-        return LifRule(
-            multiplicative_leak(1 - torch.sigmoid(self.w)),
-            self.threshold,
-            self.surrogate,
-            RESETS[self.reset],
-            self.detach_reset,
-            self.membrane,
-        )
+        return self._rule(multiplicative_leak(1 - torch.sigmoid(self.w)))
 
     def input_gain(self) -> Tensor:
         return torch.sigmoid(self.w)
+
+
+def set_temporal_gradient(model: nn.Module, temporal_gradient: str) -> nn.Module:
+    """Set every LIF and PLIF of ``model``, in place, to "full" or "spatial"; neurons of other kinds stay as they are.
+
+    Raises ConfigError for another value.
+    """
+    _check_temporal(temporal_gradient)
+    for module in model.modules():
+        if isinstance(module, _Lif):
+            module.temporal_gradient = temporal_gradient
+    return model
+
+
+def _check_temporal(value: str) -> None:
+    if value not in TEMPORAL_GRADIENTS:
+        raise ConfigError(f"temporal_gradient is {value!r}, accepted: {', '.join(TEMPORAL_GRADIENTS)}")

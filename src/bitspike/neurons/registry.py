@@ -19,12 +19,17 @@ class Neuron(nn.Module):
     """
 
     causal: bool = True
+    temporal_gradient: str = "full"  # or "spatial": gradients stay within their time step
     label: str | None = None  # shown in reports where the module's path does not tell
     membrane: MembraneQuantizer | None
 
     def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes (N, ...) and the next state for one step of current (N, ...); state None is the resting state."""
         raise TypeError(f"{type(self).__name__} looks at the whole sequence and cannot be stepped")
+
+    def membranes(self, current: Tensor) -> Tensor:
+        """Membranes (T, N, ...) that the spikes of ``current`` are decided on, before any reset."""
+        raise TypeError(f"{type(self).__name__} does not show its membranes")
 
 
 NEURONS: dict[str, type[Neuron]] = {}

@@ -1,11 +1,24 @@
 """Pure functions on tensors: surrogate gradients, membrane scans, quantizer primitives."""
 
-from .binarize import error_decay_schedule, error_decay_sign, power_of_two_scale, standardize
+from .binarize import clipped_sign, error_decay_schedule, error_decay_sign, power_of_two_scale, standardize
 from .collective import all_maximum, all_mean, leave_processes
-from .membrane import LifRule, hard_reset, lif_scan, lif_step, multiplicative_leak, shift_leak, soft_reset
+from .membrane import (
+    LifRule,
+    full_gradient,
+    hard_reset,
+    lif_membranes,
+    lif_scan,
+    lif_step,
+    multiplicative_leak,
+    shift_leak,
+    soft_reset,
+    spatial_gradient,
+)
+from .odd_levels import odd_levels
 from .precision import MembraneQuantizer, Precision, WeightQuantizer, quantizer_input, weight_quantizer
 from .quantize import floor_ste, quantize_power_of_two, quantize_tanh, round_ste, shift_round, symmetric_levels
 from .surrogate import SURROGATES, ATan, Rectangle, Sigmoid, Surrogate, Triangle, spike
+from .threshold import soft_threshold
 
 __all__ = [
     "SURROGATES",
@@ -20,14 +33,18 @@ __all__ = [
     "WeightQuantizer",
     "all_maximum",
     "all_mean",
+    "clipped_sign",
     "error_decay_schedule",
     "error_decay_sign",
     "floor_ste",
+    "full_gradient",
     "hard_reset",
     "leave_processes",
+    "lif_membranes",
     "lif_scan",
     "lif_step",
     "multiplicative_leak",
+    "odd_levels",
     "power_of_two_scale",
     "quantize_power_of_two",
     "quantize_tanh",
@@ -36,6 +53,8 @@ __all__ = [
     "shift_leak",
     "shift_round",
     "soft_reset",
+    "soft_threshold",
+    "spatial_gradient",
     "spike",
     "standardize",
     "symmetric_levels",

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["error_decay_schedule", "error_decay_sign", "power_of_two_scale", "standardize"]
+__all__ = ["clipped_sign", "error_decay_schedule", "error_decay_sign", "power_of_two_scale", "standardize"]
 
 
 def standardize(weight: Tensor) -> Tensor:
@@ -50,6 +50,24 @@ class _ErrorDecaySign(torch.autograd.Function):
 def error_decay_sign(x: Tensor, k: Tensor, t: Tensor) -> Tensor:
     """Sign with 0 mapped to +1; backward is the derivative of k * tanh(t * x). ``k`` and ``t`` are scalars."""
     result: Tensor = _ErrorDecaySign.apply(x, k, t)
+    return result
+
+
+class _ClippedSign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, gain: Tensor) -> Tensor:
+        ctx.save_for_backward(x, gain)
+        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        x, gain = ctx.saved_tensors
+        return gradients[0] * gain * (x.abs() <= 1), None
+
+
+def clipped_sign(x: Tensor, gain: Tensor) -> Tensor:
+    """Sign with 0 mapped to +1; backward is gain * 1[|x| <= 1]. ``gain`` broadcasts to x and gets no gradient."""
+    result: Tensor = _ClippedSign.apply(x, gain)
     return result
 
 

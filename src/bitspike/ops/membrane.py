@@ -4,10 +4,10 @@ For each step, with the carried membrane c (0 at the start) and input current x:
 
     u = leak(c) + x
     s = 1 if u - threshold > 0 else 0
-    c = store(reset(u, s))
+    c = store(temporal(reset(u, s)))
 
 ``store`` is the identity or a membrane quantizer: the spike is decided on the full u, only what is carried to the
-next step is low-bit.
+next step is low-bit. ``temporal`` changes gradients only: whether they flow back to earlier steps.
 """
 
 from __future__ import annotations
@@ -21,10 +21,22 @@ from torch import Tensor
 from .quantize import floor_ste
 from .surrogate import Surrogate, Triangle, spike
 
-__all__ = ["LifRule", "hard_reset", "lif_scan", "lif_step", "multiplicative_leak", "shift_leak", "soft_reset"]
+__all__ = [
+    "LifRule",
+    "full_gradient",
+    "hard_reset",
+    "lif_membranes",
+    "lif_scan",
+    "lif_step",
+    "multiplicative_leak",
+    "shift_leak",
+    "soft_reset",
+    "spatial_gradient",
+]
 
 Leak = Callable[[Tensor], Tensor]
 Reset = Callable[[Tensor, Tensor, float], Tensor]
+Temporal = Callable[[Tensor], Tensor]
 Store = Callable[[Tensor], Tensor]
 
 
@@ -48,6 +60,16 @@ def soft_reset(membrane: Tensor, spikes: Tensor, threshold: float) -> Tensor:
     return membrane - threshold * spikes
 
 
+def full_gradient(membrane: Tensor) -> Tensor:
+    """Backpropagation through time: gradients follow the membrane to all earlier steps."""
+    return membrane
+
+
+def spatial_gradient(membrane: Tensor) -> Tensor:
+    """Gradients stay within their step: the carried membrane counts as injected noise (SLTT, ICCV 2023)."""
+    return membrane.detach()
+
+
 @dataclass(frozen=True)
 class LifRule:
     """Everything about a step but its data. ``detach_reset`` keeps gradients out of the reset's spike."""
@@ -58,6 +80,7 @@ class LifRule:
     reset: Reset = hard_reset
     detach_reset: bool = False
     store: Store | None = None
+    temporal: Temporal = full_gradient
 
 
 def lif_step(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tensor, Tensor]:
@@ -79,6 +102,16 @@ def lif_scan(current: Tensor, rule: LifRule) -> Tensor:
     return torch.stack(spikes)
 
 
+def lif_membranes(current: Tensor, rule: LifRule) -> Tensor:
+    """Membranes u (T, N, ...) that :func:`lif_scan` decides its spikes on, before the reset."""
+    membranes, carry = [], None
+    for x in current.unbind(0):
+        membrane, spikes = _charge(x, carry, rule)
+        membranes.append(membrane)
+        carry = _settle(membrane, spikes, rule)
+    return torch.stack(membranes) if membranes else torch.empty_like(current)
+
+
 def _charge(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tensor, Tensor]:
     membrane = current if carry is None else rule.leak(carry) + current
     return membrane, spike(membrane - rule.threshold, rule.surrogate)
@@ -86,4 +119,5 @@ def _charge(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tenso
 
 def _settle(membrane: Tensor, spikes: Tensor, rule: LifRule) -> Tensor:
     rest = rule.reset(membrane, spikes.detach() if rule.detach_reset else spikes, rule.threshold)
+    rest = rule.temporal(rest)
     return rest if rule.store is None else rule.store(rest)

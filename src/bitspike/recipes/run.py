@@ -85,10 +85,13 @@ class RunDirectory:
         recipe = get_recipe(str(values.get("recipe")))
         return recipe.name, configs.config_from_dict(recipe, values)
 
-    def write_methods(self, methods: Sequence[CompressionConfig], stage: str = ".") -> None:
-        """Record the compressions applied so far, so that the structure can be built again."""
+    def write_methods(
+        self, methods: Sequence[CompressionConfig], stage: str = ".", allocation: dict[str, Any] | None = None
+    ) -> None:
+        """Record the compressions applied so far, so that the structure can be built again, and a choice of bits."""
         self.stage(stage).mkdir(parents=True, exist_ok=True)
-        write_json(self.stage(stage) / METHODS, {"methods": [config_to_dict(method) for method in methods]})
+        record = {"methods": [config_to_dict(method) for method in methods], "allocation": allocation}
+        write_json(self.stage(stage) / METHODS, record)
 
     def has_methods(self, stage: str) -> bool:
         """Whether ``stage`` was begun before, with its methods applied."""
@@ -100,6 +103,11 @@ class RunDirectory:
         if not isinstance(methods, list):
             raise BitspikeError(f"{self.stage(stage) / METHODS} holds no list of methods")
         return [config_from_dict(method) for method in methods]
+
+    def read_allocation(self, stage: str) -> dict[str, Any] | None:
+        """The choice of bits that :meth:`write_methods` recorded, if there was one."""
+        record: dict[str, Any] | None = self._read(f"{stage}/{METHODS}").get("allocation")
+        return record
 
     def write_result(self, result: dict[str, Any]) -> None:
         write_json(self.result, result)

@@ -9,80 +9,35 @@ from __future__ import annotations
 import copy
 import functools
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from .. import compress, deploy, learn, measure
-from ..compress import CompressionConfig, config_from_dict
-from ..data import DataBundle
-from ..errors import ConfigError
-from ..learn import Runtime, SpikeRegulation, TrainConfig, Trainer
+from ..compress import SoftThreshold, SoftThresholdPruning, threshold_driver
+from ..data import DataBundle, num_batches
+from ..learn import (
+    BatchObjective,
+    Objective,
+    Propagation,
+    SpikeRegulation,
+    TrainConfig,
+    Trainer,
+)
+from ..learn.schedule import learning_rate_factor
+from ..learn.trainer import StepHook
 from ..ops import leave_processes
+from .bits import choose_bits
 from .registry import register_recipe
 from .run import RunDirectory
-from .setup import DataChoice, build_model, calibration_batches, load_data
-from .ship import is_first_process, ship
+from .setup import build_model, calibration_batches, load_data
+from .ship import compile_for, is_first_process, ship
+from .stage import EXACT, PROPAGATIONS, Stage, StagesConfig
 
 __all__ = ["Stage", "StagesConfig", "run_stages"]
 
-EXACT = "exact"
 STAGE_SEED_OFFSET = 1000  # stages see different batches
-
-
-@dataclass(frozen=True)
-class Stage:
-    """``apply``: methods in order, each a JSON object with type and version. ``train``: None only applies them.
-
-    start: "previous" continues the stage before, "fresh" takes a newly initialised network, the name of an earlier
-    stage continues that one.
-    """
-
-    name: str
-    apply: tuple[dict[str, Any], ...] = ()
-    train: TrainConfig | None = None
-    start: str = "previous"
-
-    def __post_init__(self) -> None:
-        if not self.name.replace("-", "").isalnum() or self.name == EXACT:
-            raise ConfigError(f"stage name is {self.name!r}, accepted: letters, digits and '-', not {EXACT!r}")
-        self.methods()
-
-    def methods(self) -> list[CompressionConfig]:
-        """``apply`` as configurations."""
-        return [config_from_dict(method) for method in self.apply]
-
-
-@dataclass(frozen=True)
-class StagesConfig:
-    """``model``: name and options of ``create_model``; ``exact``: fine-tuning on the deployed integers, at the end.
-
-    calibration_batches of calibration_size training samples are what methods measure the network on.
-    """
-
-    data: DataChoice
-    model: dict[str, Any]
-    stages: tuple[Stage, ...]
-    exact: TrainConfig
-    calibration_batches: int = 5
-    calibration_size: int = 128
-    runtime: Runtime = field(default_factory=Runtime)
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        if not self.stages:
-            raise ConfigError("stages is empty, accepted: at least one stage")
-        earlier: list[str] = []
-        for stage in self.stages:
-            if stage.name in earlier:
-                raise ConfigError(f"stage name {stage.name!r} is used twice, accepted: different names")
-            if stage.start not in ("previous", "fresh", *earlier):
-                accepted = ", ".join(["previous", "fresh", *earlier])
-                raise ConfigError(f"stage {stage.name!r} starts from {stage.start!r}, accepted: {accepted}")
-            earlier.append(stage.name)
 
 
 def run_stages(
@@ -108,11 +63,19 @@ def run_stages(
         folder.begin(recipe, config, resume)
     history: dict[str, list[dict[str, float]]] = {}
 
-    def train(name: str, model: nn.Module, settings: TrainConfig) -> None:
+    def train(
+        name: str,
+        model: nn.Module,
+        settings: TrainConfig,
+        objective: Objective | BatchObjective,
+        propagate: Propagation = learn.whole_sequence,
+    ) -> None:
         trainer = Trainer(
             settings,
-            objective=SpikeRegulation(0.0, label_smoothing=settings.label_smoothing),
+            objective=objective,
+            propagate=propagate,
             on_epoch=compress.set_training_progress,
+            on_step=_threshold_driver(model, settings, bundle),
             seed=config.seed + STAGE_SEED_OFFSET * len(history),
             runtime=config.runtime,
             directory=folder.stage(name),
@@ -129,19 +92,26 @@ def run_stages(
 
     ended: dict[str, nn.Module] = {}
     model: nn.Module | None = None
+    record: dict[str, Any] | None = None
     for stage in config.stages:
         if model is None or stage.start == "fresh":
             model = fresh()
         else:
             model = copy.deepcopy(model if stage.start == "previous" else ended[stage.start])
-        _apply(folder, stage, model, config, bundle, resume)
+        chosen = _apply(folder, stage, model, recipe, config, bundle, resume)
+        record = record or chosen
+        if stage.rewind:
+            compress.rewind(model, fresh().state_dict())
         if stage.train is not None:
-            train(stage.name, model, stage.train)
+            objective: Objective | BatchObjective = SpikeRegulation(0.0, label_smoothing=stage.train.label_smoothing)
+            if stage.distill is not None and stage.teacher is not None:
+                objective = learn.Distiller(stage.distill, ended[stage.teacher])
+            train(stage.name, model, stage.train, objective, PROPAGATIONS[stage.propagate])
         ended[stage.name] = model
     assert model is not None
     final = compress.freeze_membranes(copy.deepcopy(model))
     exact = deploy.exact_model(final)
-    train(EXACT, exact, config.exact)
+    train(EXACT, exact, config.exact, SpikeRegulation(0.0, label_smoothing=config.exact.label_smoothing))
     leave_processes()  # what follows, the first process does alone
     if not is_first_process():
         return {}
@@ -156,6 +126,8 @@ def run_stages(
         methods=compress.applied(final),
         latency_budget_s=latency_budget_s,
     )
+    if record is not None:
+        result["allocation"] = record
     result["seconds"] = time.perf_counter() - began
     folder.write_result(result)
     measure.write_report(result, folder.report)
@@ -163,18 +135,53 @@ def run_stages(
 
 
 def _apply(
-    folder: RunDirectory, stage: Stage, model: nn.Module, config: StagesConfig, bundle: DataBundle, resume: bool
-) -> None:
-    """Apply the stage's methods; a resumed stage applies what its first start recorded, and measures nothing again."""
-    methods: Sequence[CompressionConfig] = stage.methods()
+    folder: RunDirectory,
+    stage: Stage,
+    model: nn.Module,
+    recipe: str,
+    config: StagesConfig,
+    bundle: DataBundle,
+    resume: bool,
+) -> dict[str, Any] | None:
+    """Apply the stage's methods; a resumed stage applies what its first start recorded, and measures nothing again.
+
+    Returns the record of a choice of bits.
+    """
     before = len(compress.applied(model))
     if resume and folder.has_methods(stage.name):
-        methods = folder.read_methods(stage.name)[before:]
+        for method in folder.read_methods(stage.name)[before:]:
+            compress.apply(model, method)
+        return folder.read_allocation(stage.name)
     calibration = calibration_batches(bundle.train, config.calibration_batches, config.calibration_size, config.seed)
-    for method in methods:
+    for method in stage.methods():
         compress.apply(model, method, calibration=calibration)
+    record = None
+    if stage.bits is not None:
+
+        def compiled(quantized: nn.Module) -> bytes:
+            exact = deploy.exact_model(compress.freeze_membranes(quantized)).eval()
+            return compile_for(exact, recipe, config, bundle).to_bytes()
+
+        validation = bundle.validation if len(bundle.validation) else bundle.train
+        mixed, record = choose_bits(model, stage.bits, calibration, validation, compiled)
+        compress.apply(model, mixed)
     if is_first_process():
-        folder.write_methods(compress.applied(model), stage.name)
+        folder.write_methods(compress.applied(model), stage.name, record)
+    return record
+
+
+def _threshold_driver(model: nn.Module, settings: TrainConfig, bundle: DataBundle) -> StepHook | None:
+    """What raises the threshold of a soft-threshold method over this training; None where no weight has one."""
+    methods = [m for m in compress.applied(model) if isinstance(m, SoftThresholdPruning)]
+    if not methods or not any(isinstance(module, SoftThreshold) for module in model.modules()):
+        return None
+    batches = num_batches(len(bundle.train), settings.batch_size, drop_last=True)
+    rates = [
+        settings.learning_rate * learning_rate_factor(epoch + index / max(batches, 1), settings)
+        for epoch in range(settings.epochs)
+        for index in range(batches)
+    ]
+    return threshold_driver(methods[-1], rates)
 
 
 def _register(name: str, summary: str) -> None:

@@ -1,0 +1,88 @@
+"""The configuration of a recipe in stages."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from .. import learn
+from ..compress import CompressionConfig, config_from_dict
+from ..errors import ConfigError
+from ..learn import Distillation, Runtime, TrainConfig
+from .bits import BitBudget
+from .setup import DataChoice
+
+__all__ = ["EXACT", "PROPAGATIONS", "Stage", "StagesConfig"]
+
+EXACT = "exact"
+PROPAGATIONS = {"whole": learn.whole_sequence, "per-step": learn.per_step}
+
+
+@dataclass(frozen=True)
+class Stage:
+    """``apply``: methods in order, each a JSON object with type and version. ``train``: None only applies them.
+
+    start: "previous" continues the stage before, "fresh" takes a newly initialised network, the name of an earlier
+        stage continues that one.
+    bits: choose bits per layer within a budget, and apply them after the methods.
+    rewind: set what fixed masks leave back to its initial values, after the methods (pruning at initialisation).
+    distill, teacher: train on the answers of the stage named ``teacher``; its terms stand for the whole loss.
+    propagate: "whole" sequences, or "per-step" for memory that does not grow with T.
+    """
+
+    name: str
+    apply: tuple[dict[str, Any], ...] = ()
+    train: TrainConfig | None = None
+    start: str = "previous"
+    bits: BitBudget | None = None
+    rewind: bool = False
+    distill: Distillation | None = None
+    teacher: str | None = None
+    propagate: str = "whole"
+
+    def __post_init__(self) -> None:
+        if not self.name.replace("-", "").isalnum() or self.name == EXACT:
+            raise ConfigError(f"stage name is {self.name!r}, accepted: letters, digits and '-', not {EXACT!r}")
+        if (self.distill is None) != (self.teacher is None):
+            raise ConfigError(f"stage {self.name!r} needs distill and teacher together, accepted: both or none")
+        if self.distill is not None and (self.distill.teachers > 1 or any(f.projection for f in self.distill.features)):
+            raise ConfigError(f"stage {self.name!r} distils from one teacher, without learned projections")
+        if self.propagate not in PROPAGATIONS:
+            raise ConfigError(f"propagate is {self.propagate!r}, accepted: {', '.join(PROPAGATIONS)}")
+        self.methods()
+
+    def methods(self) -> list[CompressionConfig]:
+        """``apply`` as configurations."""
+        return [config_from_dict(method) for method in self.apply]
+
+
+@dataclass(frozen=True)
+class StagesConfig:
+    """``model``: name and options of ``create_model``; ``exact``: fine-tuning on the deployed integers, at the end.
+
+    calibration_batches of calibration_size training samples are what methods measure the network on.
+    """
+
+    data: DataChoice
+    model: dict[str, Any]
+    stages: tuple[Stage, ...]
+    exact: TrainConfig
+    calibration_batches: int = 5
+    calibration_size: int = 128
+    runtime: Runtime = field(default_factory=Runtime)
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.stages:
+            raise ConfigError("stages is empty, accepted: at least one stage")
+        earlier: list[str] = []
+        for stage in self.stages:
+            if stage.name in earlier:
+                raise ConfigError(f"stage name {stage.name!r} is used twice, accepted: different names")
+            if stage.start not in ("previous", "fresh", *earlier):
+                accepted = ", ".join(["previous", "fresh", *earlier])
+                raise ConfigError(f"stage {stage.name!r} starts from {stage.start!r}, accepted: {accepted}")
+            if stage.teacher is not None and stage.teacher not in earlier:
+                accepted = ", ".join(earlier) or "none, it is the first"
+                raise ConfigError(f"stage {stage.name!r} learns from {stage.teacher!r}, accepted: {accepted}")
+            earlier.append(stage.name)
