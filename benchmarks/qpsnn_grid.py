@@ -33,7 +33,6 @@ from bitspike.learn import SpikeRegulation, TrainConfig, Trainer
 from bitspike.measure.timing import interleaved
 from bitspike.recipes.setup import DataChoice, calibration_batches
 
-TRAIN_SAMPLES = 6_000
 FIRST = TrainConfig(
     epochs=5, batch_size=60, learning_rate=0.1, warmup_epochs=0.25, weight_decay=1e-5, augment=("flip",)
 )
@@ -43,10 +42,17 @@ NETWORKS: dict[str, dict[str, Any]] = {
     "vgg": {
         "model": {"name": "vggsnn", "T": 2, "widths": [16, "P", 32, "P", 64, 64, "P"]},
         "ratio": {"features.0": 0.5, "features.2": 0.5, "features.4": 0.6},
+        "train_samples": 6_000,
     },
     "resnet": {
-        "model": {"name": "resnet20", "T": 2, "width": 8, "blocks": [1, 1, 1]},
-        "ratio": {},
+        "model": {"name": "resnet20", "T": 2, "width": 6, "blocks": [1, 1, 1]},
+        "ratio": {
+            "stem.0": 0.1,
+            "stages.0.second": 0.3,
+            "stages.1.second": 0.3,
+            **dict.fromkeys(("stages.0.first", "stages.1.first", "stages.2.first"), 0.5),
+        },
+        "train_samples": 4_000,
     },
 }
 QUANTIZERS = {"vanilla": VanillaQuantization, "ReScaW": QPSNN}
@@ -153,7 +159,6 @@ def begin(options: argparse.Namespace) -> dict[str, Any]:
     return {
         "command": " ".join(["python", *sys.argv]),
         "data": options.data,
-        "train_samples": TRAIN_SAMPLES,
         **NETWORKS[options.network],
         "first_phase": dataclasses.asdict(FIRST),
         "second_phase": dataclasses.asdict(SECOND),
@@ -165,7 +170,7 @@ def begin(options: argparse.Namespace) -> dict[str, Any]:
 def train_all(result: dict[str, Any], options: argparse.Namespace, seed: int) -> None:
     """Add the rows of ``seed`` that are missing."""
     setting = NETWORKS[options.network]
-    choice = DataChoice(options.data, options.data_root, train_samples=TRAIN_SAMPLES)
+    choice = DataChoice(options.data, options.data_root, train_samples=setting["train_samples"])
     config = Config(choice, setting["model"], seed)
     folder = options.artifacts / options.network / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)

@@ -39,7 +39,7 @@ def build(cls: type[T], values: Mapping[str, Any], where: str) -> T:
 
 
 def override(values: dict[str, Any], assignment: str) -> None:
-    """Apply ``a.b=value`` to nested dictionaries in place; the value is JSON, or else taken as text."""
+    """Apply ``a.b=value`` to nested dictionaries in place, ``a.0.b=value`` through a list; the value is JSON, or text."""
     import json
 
     path, separator, text = assignment.partition("=")
@@ -50,16 +50,29 @@ def override(values: dict[str, Any], assignment: str) -> None:
     except json.JSONDecodeError:
         value = text
     *parents, last = path.split(".")
+    holder: Any = values
     for key in parents:
-        values = values.setdefault(key, {})
-        if not isinstance(values, dict):
+        if isinstance(holder, dict):
+            holder = holder.setdefault(key, {})
+        else:
+            holder = holder[_index(holder, key, path)]
+        if not isinstance(holder, dict | list):
             raise ConfigError(f"--set {path}: {key!r} is a value, it holds no further keys")
-    values[last] = value
+    holder[last if isinstance(holder, dict) else _index(holder, last, path)] = value
+
+
+def _index(items: list[Any], key: str, path: str) -> int:
+    if not key.isdecimal() or int(key) >= len(items):
+        raise ConfigError(f"--set {path}: {key!r} is no position in a list of {len(items)}, accepted: from 0")
+    return int(key)
 
 
 def _convert(value: Any, hint: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if origin in (typing.Union, types.UnionType):
+        described = [option for option in arguments if dataclasses.is_dataclass(option)]
+        if isinstance(value, dict) and len(described) == 1 and dict not in [typing.get_origin(o) for o in arguments]:
+            return _convert(value, described[0], where)  # its own message says more than that no option fits
         for option in arguments:
             try:
                 return _convert(value, option, where)

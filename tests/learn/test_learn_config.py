@@ -143,8 +143,10 @@ def test_build_refuses(case: str) -> None:
 
 
 def test_override() -> None:
-    values = {"train": {"epochs": 1}, "name": "a"}
+    values = {"train": {"epochs": 1}, "name": "a", "stages": [{"name": "b"}, 1]}
     for assignment in (
+        "stages.0.epochs=2",
+        "stages.1=3",
         "train.epochs=5",
         "train.rate=1e-3",
         "name=b c",
@@ -155,16 +157,22 @@ def test_override() -> None:
         override(values, assignment)
     assert values == {
         "train": {"epochs": 5, "rate": 1e-3}, "name": "b c", "new": {"deep": {"key": [1, None]}},
-        "flag": True, "text": "=x",
+        "flag": True, "text": "=x", "stages": [{"name": "b", "epochs": 2}, 3],
     }  # fmt: skip
 
 
 @pytest.mark.parametrize(
     "assignment, message",
-    [("epochs", "'epochs' is not of the form key=value"), ("=3", "not of the form"), ("name.x=1", "'name' is a value")],
+    [
+        ("epochs", "'epochs' is not of the form key=value"),
+        ("=3", "not of the form"),
+        ("name.x=1", "'name' is a value"),
+        ("stages.1.x=1", "'1' is no position in a list of 1"),
+        ("stages.x=1", "'x' is no position in a list of 1"),
+    ],
 )
 def test_override_refuses(assignment: str, message: str) -> None:
-    values = {"name": "a"}
+    values = {"name": "a", "stages": [{}]}
     with pytest.raises(ConfigError, match=message):
         override(values, assignment)
-    assert values == {"name": "a"}
+    assert values == {"name": "a", "stages": [{}]}

@@ -13,6 +13,7 @@ import torch
 
 from bitspike import compress, deploy, engine, recipes
 from bitspike.errors import ConfigError
+from bitspike.learn import Distillation, LogitTerm
 from bitspike.recipes.registry import get_recipe
 from bitspike.recipes.stages import Stage, StagesConfig
 
@@ -112,6 +113,55 @@ def test_stages_see_different_batches_and_start_where_they_say(tmp_path: Path) -
     fresh = recipes.build_model(config, recipes.load_data(config).spec)
     left = exact.source.features[0].currents[0].layer.parametrizations.weight.original
     assert torch.equal(left, fresh.features[0].currents[0].layer.weight)
+
+
+@pytest.mark.parametrize("recipe", ["lats", "sei-bwsnn"])
+def test_the_other_recipes_run_and_restore(recipe: str, tmp_path: Path) -> None:
+    whole = recipes.load_config(recipe, "digits")
+    fewer = [f"stages.{i}.train.epochs=1" for i, stage in enumerate(whole.stages) if stage.train is not None]
+    config = recipes.load_config(recipe, "digits", [*fewer, "exact.epochs=0", "calibration_batches=1"])
+    result = get_recipe(recipe).run(config, tmp_path / "run", latency_budget_s=0.0)
+    assert result["differing_bits"] == 0
+    assert ("sparse" in result) == (recipe == "lats")
+    *_, bundle, exact = recipes.restore(tmp_path / "run")
+    again = deploy.integer_logits(exact, torch.from_numpy(bundle.test.inputs))
+    np.testing.assert_array_equal(again, engine.load(tmp_path / "run" / "model.bspk").run(bundle.test.inputs))
+
+
+def test_a_threshold_rises_to_its_end_and_survivors_can_start_anew(tmp_path: Path) -> None:
+    pruning = {"type": "SoftThresholdPruning", "version": 1, "final_threshold": 0.5, "schedule": "lats"}
+    stages = [
+        {"name": "mask", "apply": [pruning], "train": {"epochs": 2, "batch_size": 64}},
+        {"name": "survivors", "apply": [{"type": "FreezeMask", "version": 1}], "rewind": True},
+        {"name": "quantized", "apply": [{"type": "MixedBits", "version": 1, "default": 8, "quantizer": "symmetric"}]},
+    ]
+    settings = [f"stages={json.dumps(stages)}", "exact.epochs=0", 'model.widths=[8, "P", 8, "P"]']
+    config = recipes.load_config("lats", "digits", settings)
+    result = get_recipe("lats").run(config, tmp_path / "run", latency_budget_s=0.0)
+    assert result["sparse"]["zeros"] > 0.2 * result["sparse"]["weights"] and result["differing_bits"] == 0
+    *_, exact = recipes.restore(tmp_path / "run")
+    weight = exact.source.features[0].currents[0].layer.parametrizations.weight
+    fresh = recipes.build_model(config, recipes.load_data(config).spec).features[0].currents[0].layer.weight
+    assert torch.equal(weight.original, fresh * weight[0].mask)
+
+
+@pytest.mark.parametrize(
+    ("stage", "message"),
+    [
+        ({"teacher": "a"}, "needs distill and teacher together"),
+        ({"propagate": "backwards"}, "'backwards', accepted: whole, per-step"),
+        ({"teacher": "b", "distill": Distillation(logits=(LogitTerm(teacher=1),))}, "distils from one teacher"),
+    ],
+)
+def test_stages_that_make_no_sense(stage: dict[str, Any], message: str) -> None:
+    with pytest.raises(ConfigError, match=message):
+        Stage("a", **stage)
+
+
+def test_a_teacher_comes_first() -> None:
+    config = recipes.load_config("sei-bwsnn", "digits")
+    with pytest.raises(ConfigError, match="learns from 'full-precision', accepted: none"):
+        dataclasses.replace(config, stages=config.stages[1:])
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from ..errors import BitspikeError, ConfigError
-from .runs import Json, Resume, Root, Run, Settings, Threads, set_threads, show_result
+from .runs import Json, Resume, Root, Run, Threads, set_threads, show_result
 
 if TYPE_CHECKING:
     from ..compress import CompressionConfig
@@ -42,7 +42,14 @@ def compress(
     ] = None,
     out: Annotated[Path | None, typer.Option(help="Folder of the new run (default: RUN-compressed).")] = None,
     data_root: Root = None,
-    settings: Settings = [],  # noqa: B006 - typer needs a list
+    settings: Annotated[
+        list[str],
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Change one setting, e.g. stages.0.train.epochs=5 or exact.epochs=2; may be repeated. Values are JSON.",
+        ),
+    ] = [],  # noqa: B006 - typer needs a list
     resume: Resume = False,
     threads: Threads = 0,
     as_json: Json = False,

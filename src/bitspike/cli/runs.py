@@ -190,6 +190,12 @@ def figures(result: dict[str, Any], directory: Path) -> list[tuple[str, str]]:
         ("artifact", f"{result['artifact_bytes']:,} bytes ({result['size']['fp32_bytes']:,} in 32-bit floats)"),
         ("differing bits", f"{result['differing_bits']} of {compared:,} spikes and logits"),
     ]
+    if "sparse" in result:
+        sparse = result["sparse"]
+        share = f"{100 * sparse['zeros'] / sparse['weights']:.1f} % of {sparse['weights']:,}"
+        rows.append(
+            ("zero weights", f"{share}; a sparse file could hold them in {sparse['smallest_bytes']:,.0f} bytes")
+        )
     rows += _speed(result.get("latency", []))
     return [*rows, ("time", f"{result['seconds']:.0f} s"), ("report", str(directory / "report.html"))]
 

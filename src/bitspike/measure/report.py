@@ -9,6 +9,7 @@
     classes           [name of class 0, ...]
     allocation        {measure, quantizer, samples, forward_passes, seconds, unit: "bytes" or "seconds", fixed, layers:
                       [{name, bits, cost, sensitivity}], chosen: {cost, predicted, accuracy or null}, front: [same]}
+    sparse            {rule, weights, zeros, dense_bytes, smallest_bytes, rows: [{name, weights, zeros, bytes, pays}]}
     artifact          {bytes, sections: {name: bytes}, memory_bytes, level, time_steps, input_shape}
     artifact_bytes    int, where there is no "artifact"
     size              {rule, parameters, bytes, fp32_bytes, rows: [{name, kind, parameters, bits, bytes}]}

@@ -110,6 +110,8 @@ class SparseSizeReport:
     def as_dict(self) -> dict[str, Any]:
         return {
             "rule": self.rule,
+            "weights": sum(row.weights for row in self.rows),
+            "zeros": sum(row.zeros for row in self.rows),
             "dense_bytes": self.dense_bytes,
             "smallest_bytes": self.smallest_bytes,
             "rows": [row.as_dict() for row in self.rows],

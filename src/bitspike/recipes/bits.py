@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import copy
+import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from torch import Tensor, nn
@@ -83,7 +84,13 @@ def _by_bytes(
     validation: Split,
 ) -> tuple[Table, Allocation]:
     costs = weight_bytes(model, request.bits)
-    return costs, allocate_file(table, costs, int(budget.value * ROOM), lambda bits: len(compiled(quantized(bits))))
+
+    def with_room(bits: dict[str, int]) -> int:
+        return math.ceil(len(compiled(quantized(bits))) / ROOM)
+
+    chosen = allocate_file(table, costs, int(budget.value), with_room)
+    length, weights = len(compiled(quantized(chosen.bits))), chosen.cost - chosen.fixed
+    return costs, replace(chosen, cost=float(length), fixed=length - weights)
 
 
 def _by_seconds(
