@@ -63,28 +63,27 @@ def ship(
             latency_budget_s=latency_budget_s,
             reference_samples=REFERENCE_SAMPLES,
         )
-    return (
-        {
-            "title": f"{recipe} on {config.data.name}",
-            "method": recipe,
-            "data": config.data.name,
-            "seed": config.seed,
-            "accuracy": accuracy,
-            "validation_accuracy": {
-                n: records[-1].get("validation_accuracy") for n, records in history.items() if records
-            },
-            "test_samples": len(test),
-            "artifact_bytes": folder.artifact.stat().st_size,
-            "differing_bits": differing_bits(figures["agreement"]),
-            "train_seconds": {name: sum(r["seconds"] for r in records) for name, records in history.items()},
-            "history": dict(history),
-            "classes": list(bundle.spec.classes),
-            "config": json.loads(json.dumps(dataclasses.asdict(config))),  # type: ignore[call-overload]
-            "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
-            "created": datetime.now(UTC).isoformat(timespec="seconds"),
-        }
-        | figures
-    )
+    sparse = measure.sparse_size(exact.source)
+    if any(row.pays for row in sparse.rows):
+        figures["sparse"] = sparse.as_dict()
+    told = {
+        "title": f"{recipe} on {config.data.name}",
+        "method": recipe,
+        "data": config.data.name,
+        "seed": config.seed,
+        "accuracy": accuracy,
+        "validation_accuracy": {n: records[-1].get("validation_accuracy") for n, records in history.items() if records},
+        "test_samples": len(test),
+        "artifact_bytes": folder.artifact.stat().st_size,
+        "differing_bits": differing_bits(figures["agreement"]),
+        "train_seconds": {name: sum(r["seconds"] for r in records) for name, records in history.items()},
+        "history": dict(history),
+        "classes": list(bundle.spec.classes),
+        "config": json.loads(json.dumps(dataclasses.asdict(config))),  # type: ignore[call-overload]
+        "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+    }
+    return told | figures
 
 
 def compile_for(exact: deploy.exact.ExactModel, recipe: str, config: RunConfig, bundle: DataBundle) -> deploy.Artifact:
