@@ -32,7 +32,18 @@ inline void transpose(std::uint64_t* placed, std::uint64_t* rows) {
   exchange<32, 4>(placed, 0x0F0F0F0F0F0F0F0F);
   exchange<16, 2>(placed, 0x3333333333333333);
   exchange<8, 1>(placed, 0x5555555555555555);
-  for (std::size_t i = 0; i < 64; ++i) rows[i] = placed[place(i)];
+  for (std::size_t i = 0; i < 8; ++i) {
+    const std::uint64_t* from = placed + i;
+    std::uint64_t* to = rows + 8 * i;
+    to[0] = from[0];
+    to[1] = from[8];
+    to[2] = from[16];
+    to[3] = from[24];
+    to[4] = from[32];
+    to[5] = from[40];
+    to[6] = from[48];
+    to[7] = from[56];
+  }
   exchange<32, 32>(rows, 0x00000000FFFFFFFF);
   exchange<16, 16>(rows, 0x0000FFFF0000FFFF);
   exchange<8, 8>(rows, 0x00FF00FF00FF00FF);

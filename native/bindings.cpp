@@ -90,7 +90,8 @@ nb::object optional_bytes(Bytes bytes, bool present) {
   return nb::bytes(reinterpret_cast<const char*>(bytes.data), bytes.size);
 }
 
-// One node as plain data; on demand its arrays, as the bytes of int32 parameters, int8 weights and 0/1 flags.
+// One node as plain data; on demand its arrays, as the bytes of int32 parameters, int8 weights (see
+// Node::unpack_weights) and 0/1 flags.
 nb::dict node(const Network& network, std::size_t index, bool arrays) {
   const Node& n = network.graph().nodes.at(index);
   nb::dict d;
@@ -107,6 +108,7 @@ nb::dict node(const Network& network, std::size_t index, bool arrays) {
   d["bits"] = n.bits;
   d["option"] = n.option;
   d["soft_reset"] = n.soft_reset;
+  d["odd"] = n.odd;
   d["kernels"] = bitspike::family_name(network.family(index));
   if (!arrays) return d;
   nb::list params;

@@ -35,8 +35,8 @@ class Prover {
   }
   void require_int32(std::uint32_t channel, Ends ends, const char* what) const {
     if (ends.low >= -kInt32Max && ends.high <= kInt32Max) return;
-    fail(label(graph_, index_), ": ", what, " of channel ", channel, " reaches ", ends.low, " to ", ends.high,
-         ", accepted: within +-", kInt32Max);
+    fail_at(graph_, index_, what, " of channel ", channel, " reaches ", ends.low, " to ", ends.high,
+            ", accepted: within +-", kInt32Max);
   }
 
   Graph& graph_;
@@ -55,7 +55,10 @@ std::vector<Ends> Prover::product(const std::vector<std::int8_t>& weights, std::
   for (std::uint32_t m = 0; m < node_.channels; ++m) {
     for (std::uint32_t c = 0; c < inputs; ++c) {
       std::int64_t positive = 0, negative = 0;
-      for (std::uint64_t tap = 0; tap < taps; ++tap, ++w) (*w > 0 ? positive : negative) += *w;
+      for (std::uint64_t tap = 0; tap < taps; ++tap) {
+        const int weight = node_.weight(*w++);
+        (weight > 0 ? positive : negative) += weight;
+      }
       // Padding contributes zeros, so the range of a value always includes 0.
       const Ends value = edge(node_.sources[0], m / outputs * inputs + c);
       const std::int64_t low = std::min<std::int64_t>(value.low, 0) * area;
@@ -70,13 +73,14 @@ std::vector<Ends> Prover::product(const std::vector<std::int8_t>& weights, std::
 }
 
 Range Prover::currents(const std::vector<std::int8_t>& weights) {
-  Range range;
+  Range range(node_.channels);
+  node_.fits_int16 = std::vector<std::uint8_t>(node_.channels);
   std::uint32_t channel = 0;
   for (const Ends& ends : product(weights, 1)) {
-    require_int32(channel++, ends, "the current");
-    node_.fits_int16.push_back(ends.low >= INT16_MIN && ends.high <= INT16_MAX);
-    range.low.push_back(static_cast<std::int32_t>(ends.low));
-    range.high.push_back(static_cast<std::int32_t>(ends.high));
+    require_int32(channel, ends, "the current");
+    node_.fits_int16[channel] = ends.low >= INT16_MIN && ends.high <= INT16_MAX;
+    range.low[channel] = static_cast<std::int32_t>(ends.low);
+    range.high[channel++] = static_cast<std::int32_t>(ends.high);
   }
   return range;
 }
@@ -98,9 +102,8 @@ Range Prover::attention() const {
   const auto dimension = static_cast<std::int64_t>(key.channels / node_.groups);
   const std::int64_t most = dimension * static_cast<std::int64_t>(key.pixels());  // below 2^48
   require_int32(0, {0, most}, "the current");
-  Range range;
-  range.low.assign(node_.channels, 0);
-  range.high.assign(node_.channels, static_cast<std::int32_t>(most));
+  Range range(node_.channels);
+  std::fill(range.high.begin(), range.high.end(), static_cast<std::int32_t>(most));
   return range;
 }
 
@@ -110,7 +113,7 @@ Range Prover::membranes() {
   const auto& threshold = node_.params[sources + 1];
   const auto& shift = node_.params[sources + 2];
   const std::int64_t limit = (std::int64_t{1} << (node_.bits - 1)) - 1;
-  node_.fits_int16.resize(node_.channels);
+  node_.fits_int16 = std::vector<std::uint8_t>(node_.channels);
   for (std::uint32_t c = 0; c < node_.channels; ++c) {
     Ends u{bias[c], bias[c]};
     for (std::size_t i = 0; i < sources; ++i) {
@@ -132,25 +135,25 @@ Range Prover::membranes() {
 }
 
 Range Prover::counts() const {
-  Range range;
-  range.low.assign(node_.channels, 0);
+  Range range(node_.channels);
   const bool pool = node_.op == Op::SumPool;
   for (std::uint32_t c = 0; c < node_.channels; ++c) {
     const std::int64_t first = edge(node_.sources[0], c).high;
     // A SumPool has no padding, so its kernel is at most 65535 and the square fits.
     const std::int64_t high =
         pool ? first * node_.kernel_height * node_.kernel_width : first + edge(node_.sources[1], c).high;
-    if (high > 255) fail(label(graph_, index_), ": counts of channel ", c, " reach ", high, ", accepted: at most 255");
-    range.high.push_back(static_cast<std::int32_t>(high));
+    if (high > 255) fail_at(graph_, index_, "counts of channel ", c, " reach ", high, ", accepted: at most 255");
+    range.high[c] = static_cast<std::int32_t>(high);
   }
   return range;
 }
 
 Range Prover::inputs() const {
-  Range range;
-  for (const std::int32_t zero : node_.params[0]) {
-    range.low.push_back(-zero);
-    range.high.push_back(255 - zero);
+  Range range(node_.channels);
+  for (std::uint32_t c = 0; c < node_.channels; ++c) {
+    const std::int32_t zero = node_.params[0][c];
+    range.low[c] = -zero;
+    range.high[c] = 255 - zero;
   }
   return range;
 }

@@ -5,7 +5,6 @@
 #include <cerrno>
 #include <cstdio>
 #include <cstring>
-#include <initializer_list>
 #include <memory>
 #include <new>
 #include <stdexcept>
@@ -42,11 +41,10 @@ struct FileError : std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-template <class Action>
-bitspike_status guarded(Action action, bitspike_status when_refused = BITSPIKE_ERROR_FORMAT) noexcept {
+// The status of the exception that is being handled, its text reported.
+bitspike_status caught(bitspike_status when_refused) noexcept {
   try {
-    action();
-    return BITSPIKE_OK;
+    throw;
   } catch (const bitspike::FormatError& error) {
     return report(when_refused, error.what());
   } catch (const FileError& error) {
@@ -59,6 +57,16 @@ bitspike_status guarded(Action action, bitspike_status when_refused = BITSPIKE_E
     return report(BITSPIKE_ERROR_INTERNAL, error.what());
   } catch (...) {
     return report(BITSPIKE_ERROR_INTERNAL, "unknown failure");
+  }
+}
+
+template <class Action>
+bitspike_status guarded(Action action, bitspike_status when_refused = BITSPIKE_ERROR_FORMAT) noexcept {
+  try {
+    action();
+    return BITSPIKE_OK;
+  } catch (...) {
+    return caught(when_refused);
   }
 }
 
@@ -78,7 +86,12 @@ std::vector<std::uint8_t> read_file(const char* path, std::uint64_t limit) {
   constexpr std::size_t kPiece = 1 << 16;
   const auto close = [](std::FILE* file) { std::fclose(file); };
   const std::unique_ptr<std::FILE, decltype(close)> file(std::fopen(path, "rb"), close);
-  if (!file) throw FileError(std::string(path) + ": cannot be read (" + std::strerror(errno) + ")");
+  const auto unreadable = [path] {
+    std::string message;
+    bitspike::append(message, path, ": cannot be read (", std::strerror(errno), ")");
+    return FileError(message);
+  };
+  if (!file) throw unreadable();
   std::vector<std::uint8_t> bytes;
   if (std::fseek(file.get(), 0, SEEK_END) == 0) {  // a hint that saves copies
     const long size = std::ftell(file.get());
@@ -95,7 +108,7 @@ std::vector<std::uint8_t> read_file(const char* path, std::uint64_t limit) {
     }
     if (count < kPiece) break;
   }
-  if (std::ferror(file.get())) throw FileError(std::string(path) + ": cannot be read (" + std::strerror(errno) + ")");
+  if (std::ferror(file.get())) throw unreadable();
   return bytes;
 }
 
@@ -118,28 +131,26 @@ std::string describe(const bitspike_network& handle) {
   const Network& network = handle.network;
   const auto& graph = network.graph();
   std::string text;
-  const auto add = [&text](std::initializer_list<bitspike::Piece> pieces) {
-    text += bitspike::join(pieces.begin(), pieces.size());
-  };
-  add({"T ", graph.time_steps, ", ", graph.nodes.size(), " nodes, level ", network.kernels().name, ", file ",
+  const auto add = [&text](const auto&... parts) { bitspike::append(text, parts...); };
+  add("T ", graph.time_steps, ", ", graph.nodes.size(), " nodes, level ", network.kernels().name, ", file ",
        network.artifact_bytes(), " bytes, memory ", network.memory_bytes(), " bytes, ", graph.test_vectors.count,
-       " test vectors\n"});
+       " test vectors\n");
   for (std::size_t i = 0; i < graph.nodes.size(); ++i) {
     const Node& n = graph.nodes[i];
-    add({i, " ", bitspike::op_name(n.op)});
-    for (std::uint32_t s = 0; s < n.source_count; ++s) add({s ? ", " : " of ", n.sources[s]});
-    add({": ", n.channels, "x", n.height, "x", n.width});
-    if (n.kernel_height) add({", kernel ", n.kernel_height, "x", n.kernel_width, ", stride ", n.stride});
-    if (n.padding) add({", padding ", n.padding});
-    if (n.groups > 1) add({", ", n.groups, n.op == Op::Conv ? " groups" : " heads"});
-    if (n.weighted()) add({", ", n.bits, "-bit weights"});
-    if (const char* family = bitspike::family_name(network.family(i)); *family) add({", by ", family});
+    add(i, " ", bitspike::op_name(n.op));
+    for (std::uint32_t s = 0; s < n.source_count; ++s) add(s ? ", " : " of ", n.sources[s]);
+    add(": ", n.channels, "x", n.height, "x", n.width);
+    if (n.kernel_height) add(", kernel ", n.kernel_height, "x", n.kernel_width, ", stride ", n.stride);
+    if (n.padding) add(", padding ", n.padding);
+    if (n.groups > 1) add(", ", n.groups, n.op == Op::Conv ? " groups" : " heads");
+    if (n.weighted()) add(", ", n.bits, n.odd ? "-bit odd weights" : "-bit weights");
+    if (const char* family = bitspike::family_name(network.family(i)); *family) add(", by ", family);
     if (n.op == Op::Lif) {
-      add({", ", n.bits, "-bit membrane"});
-      n.option ? add({", leak 1/2^", n.option}) : add({", no leak"});
-      if (n.soft_reset) add({", soft reset"});
+      add(", ", n.bits, "-bit membrane");
+      n.option ? add(", leak 1/2^", n.option) : add(", no leak");
+      if (n.soft_reset) add(", soft reset");
     }
-    if (n.op == Op::Input) add({", ", n.option, n.option == 1 ? " frame" : " frames"});
+    if (n.op == Op::Input) add(", ", n.option, n.option == 1 ? " frame" : " frames");
     text += '\n';
   }
   return text;
@@ -268,7 +279,7 @@ bitspike_status bitspike_trace(const bitspike_network* network, const uint8_t* s
     check_run(network, samples, n, spikes);
     if (n == 0) return;
     Network::Outputs outputs;
-    outputs.spikes.assign(spikes, spikes + network->network.lif_nodes().size());
+    outputs.spikes = std::vector<std::uint8_t*>(spikes, spikes + network->network.lif_nodes().size());
     for (const std::uint8_t* layer : outputs.spikes) require(layer, "spikes of a layer is NULL");
     run(network, samples, n, outputs, threads);
   });
@@ -278,11 +289,13 @@ bitspike_status bitspike_spike_checksums(const bitspike_network* network, const 
                                          uint32_t* checksums, unsigned threads) {
   return guarded([&] {
     check_run(network, samples, n, checksums);
-    std::vector<std::vector<std::uint8_t>> layers;
+    const auto lifs = network->network.lif_nodes();
+    std::vector<std::vector<std::uint8_t>> layers(lifs.size());
     Network::Outputs outputs;
-    for (const std::size_t node : network->network.lif_nodes()) {
-      layers.emplace_back(spike_bytes(network->network, node));
-      outputs.spikes.push_back(layers.back().data());
+    outputs.spikes = std::vector<std::uint8_t*>(lifs.size());
+    for (std::size_t i = 0; i < lifs.size(); ++i) {
+      layers[i] = std::vector<std::uint8_t>(spike_bytes(network->network, lifs[i]));
+      outputs.spikes[i] = layers[i].data();
     }
     const std::uint64_t sample = network->network.graph().sample_size();
     for (std::size_t i = 0; i < n; ++i) {

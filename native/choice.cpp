@@ -29,7 +29,8 @@ Layer make_layer(const Node& node, const Edge& source) {
   return {node, source, linear ? source.height : node.kernel_height, linear ? source.width : node.kernel_width};
 }
 
-std::size_t largest_weight(const Node& node) { return node.bits == 1 ? 1 : (std::size_t{1} << (node.bits - 1)) - 1; }
+// Bits of a two's complement number that holds any weight.
+std::uint32_t signed_bits(const Node& node) { return node.bits + (node.odd ? 1 : 0); }
 
 EventPlan event_plan(const Layer& layer) {
   const Node& node = layer.node;
@@ -44,7 +45,7 @@ EventPlan event_plan(const Layer& layer) {
   plan.padding = node.padding;
   plan.out_width = node.width;
   plan.outputs = node.channels;
-  plan.largest = largest_weight(node);
+  plan.largest = static_cast<std::size_t>(node.largest_weight());
   return plan;
 }
 
@@ -54,7 +55,7 @@ TableShape table_shape(const Layer& layer) {
           node.padding};
 }
 
-bool all(const std::vector<bool>& flags) { return std::find(flags.begin(), flags.end(), false) == flags.end(); }
+bool all(const std::vector<std::uint8_t>& flags) { return std::find(flags.begin(), flags.end(), 0) == flags.end(); }
 
 // Tables compute modulo 2^16: the sums must fit, or the membranes of a Lif that adds nothing else to them.
 bool fits_tables(const Graph& graph, std::size_t index) {
@@ -90,7 +91,7 @@ struct Costs {
     return layer.rows() * (gather + word * layer.node.bits * words * blocks);
   }
   double events(const Layer& layer, double rate) const {
-    const bool large = largest_weight(layer.node) > 31;
+    const bool large = layer.node.largest_weight() > 31;
     const double row = wide ? (large ? 2.3 : 1.9) : vectors ? (large ? 4.0 : 2.0) : (large ? 10 : 4);
     const double spikes = rate * layer.inputs(), m = layer.node.channels;
     const double lists = layer.source.frames * layer.source.pixels() * std::ceil(layer.source.channels / 32.0) *
@@ -103,46 +104,52 @@ struct Costs {
     const std::size_t tile = std::clamp<std::size_t>(256 / frames, 1, pixels), tiles = (pixels + tile - 1) / tile;
     const double vectors_run = static_cast<double>(tiles * ((tile * frames + kernels.lanes - 1) / kernels.lanes));
     const double lookups = static_cast<double>(layer.taps() * ((layer.source.channels + group - 1) / group));
-    const double columns = layer.node.channels * (layer.node.bits > 5 ? 2.0 : 1.0);
-    return vectors_run * (lookups * columns * (wide ? 1.45 : 0.8) + lookups * 3 + columns * 12);
+    const double columns = layer.node.channels * (signed_bits(layer.node) > 5 ? 2.0 : 1.0);
+    return vectors_run * (lookups * columns * (wide ? 1.67 : 0.8) + lookups * 3 + columns * 12);
   }
 };
 
 std::size_t about_table_bytes(const Node& node) {
-  return static_cast<std::size_t>(node.channels * node.weight_inputs) * 10 * (node.bits > 5 ? 2 : 1);
+  return static_cast<std::size_t>(node.channels * node.weight_inputs) * 10 * (signed_bits(node) > 5 ? 2 : 1);
 }
 
-Family cheapest(const Graph& graph, const Layer& layer, const Kernels& kernels, const std::vector<Family>& possible) {
+bool possible(const Graph& graph, std::size_t index, const Layer& layer, const Kernels& kernels, Family family) {
+  if (family == Family::None || family == Family::Planes) return family == Family::Planes;
+  if (layer.node.halved()) return false;  // events and tables add weights of 8 bits
+  if (family == Family::Events) return event_plan(layer).possible();
+  if (!kernels.tables || !fits_tables(graph, index)) return false;
+  return tables_accept(make_table_source(*kernels.tables, layer.source, layer.node.padding), table_shape(layer));
+}
+
+Family cheapest(const Graph& graph, std::size_t index, const Layer& layer, const Kernels& kernels) {
   const Costs costs{std::strcmp(kernels.name, "avx512") == 0, kernels.tables != nullptr};
   const double rate = firing_rate(graph, layer.node.sources[0]);
   Family best = Family::Planes;
   double least = costs.planes(layer);
-  for (const Family family : possible) {
+  for (const Family family : {Family::Events, Family::Tables}) {
+    if (!possible(graph, index, layer, kernels, family)) continue;
     if (family == Family::Tables && about_table_bytes(layer.node) > kMostTableBytes) continue;
-    const double cost = family == Family::Events   ? costs.events(layer, rate)
-                        : family == Family::Tables ? costs.tables(layer, *kernels.tables)
-                                                   : least;
+    const double cost =
+        family == Family::Events ? costs.events(layer, rate) : costs.tables(layer, *kernels.tables);
     if (cost < least) best = family, least = cost;
   }
   return best;
 }
 
-std::vector<Family> possible_families(const Graph& graph, std::size_t index, const Layer& layer,
-                                      const Kernels& kernels) {
-  std::vector<Family> families{Family::Planes};
-  if (event_plan(layer).possible()) families.push_back(Family::Events);
-  if (kernels.tables && fits_tables(graph, index)) {
-    const TableSource source = make_table_source(*kernels.tables, layer.source, layer.node.padding);
-    if (tables_accept(source, table_shape(layer))) families.push_back(Family::Tables);
-  }
-  return families;
+template <class... T>
+[[noreturn]] void refuse(const T&... parts) {
+  std::string message;
+  append(message, parts...);
+  throw std::invalid_argument(message);
 }
 
+// None for the empty name.
 Family find_family(const std::string& name) {
+  if (name.empty()) return Family::None;
   for (const Family family : {Family::Planes, Family::Events, Family::Tables}) {
     if (name == family_name(family)) return family;
   }
-  throw std::invalid_argument("kernels are '" + name + "', accepted: planes, events, tables");
+  refuse("kernels are '", name, "', accepted: planes, events, tables");
 }
 
 }  // namespace
@@ -169,21 +176,21 @@ std::vector<Family> choose_families(const Graph& graph, const std::vector<Edge>&
                                     const std::vector<std::string>& wanted) {
   const std::size_t count = graph.nodes.size();
   if (wanted.size() > 1 && wanted.size() != count) {
-    throw std::invalid_argument(std::to_string(wanted.size()) + " kernels for " + std::to_string(count) + " nodes");
+    refuse(wanted.size(), " kernels for ", count, " nodes");
   }
-  std::vector<Family> wishes;
-  for (const std::string& name : wanted) wishes.push_back(name.empty() ? Family::None : find_family(name));
-  wishes.resize(count, wishes.size() == 1 ? wishes[0] : Family::None);
-
-  std::vector<Family> families(count, Family::None);
+  std::vector<Family> families(count);
+  for (std::size_t i = 0; i < count && !wanted.empty(); ++i) {
+    families[i] = find_family(wanted[wanted.size() == 1 ? 0 : i]);
+  }
   for (std::size_t i = 0; i < count; ++i) {
     const Node& node = graph.nodes[i];
-    const bool spikes = (node.op == Op::Conv && node.groups == 1) || node.op == Op::Linear;
-    if (!spikes || graph.nodes[node.sources[0]].kind != Kind::Spikes) continue;
+    const bool weighted = (node.op == Op::Conv && node.groups == 1) || node.op == Op::Linear;
+    if (!weighted || graph.nodes[node.sources[0]].kind != Kind::Spikes) {
+      families[i] = Family::None;
+      continue;
+    }
     const Layer layer = make_layer(node, edges[node.sources[0]]);
-    const std::vector<Family> possible = possible_families(graph, i, layer, kernels);
-    const bool granted = std::find(possible.begin(), possible.end(), wishes[i]) != possible.end();
-    families[i] = granted ? wishes[i] : cheapest(graph, layer, kernels, possible);
+    if (!possible(graph, i, layer, kernels, families[i])) families[i] = cheapest(graph, i, layer, kernels);
   }
   return families;
 }
@@ -192,21 +199,21 @@ SpikeLayer prepare_spike_layer(const Graph& graph, std::size_t index, const Edge
                                const Kernels& kernels, Budget& budget) {
   const Node& node = graph.nodes[index];
   const Layer layer = make_layer(node, source);
-  const std::string what = label(graph, index) + " prepared weights";
+  const char* what = "prepared weights";
   SpikeLayer prepared;
   const Unpacked unpacked(graph, index, budget);
   if (family == Family::Events) {
     prepared.events = event_plan(layer);
-    budget.charge(prepared.events.weight_bytes(), what);
+    budget.charge(prepared.events.weight_bytes(), what, &graph, index);
     prepared.event_weights = AlignedBuffer(prepared.events.weight_bytes());
     pack_event_weights(prepared.events, unpacked.values.data(),
                        reinterpret_cast<std::int8_t*>(prepared.event_weights.data()));
   } else {
     const TableSource planes = make_table_source(*kernels.tables, source, node.padding);
-    budget.charge(about_table_bytes(node), what);  // and no less while they are planned
+    budget.charge(about_table_bytes(node), what, &graph, index);  // and no less while they are planned
     prepared.table = plan_tables(*kernels.tables, planes, table_shape(layer), unpacked.values.data());
     budget.release(about_table_bytes(node));
-    budget.charge(table_bytes(prepared.table), what);
+    budget.charge(table_bytes(prepared.table), what, &graph, index);
     fill_tables(*kernels.tables, prepared.table, unpacked.values.data());
   }
   return prepared;

@@ -14,14 +14,15 @@
 namespace bitspike {
 
 // Planes: AND and population count, once per bit of the weights. Events: rows of weights are added for each spike.
-// Tables: spikes look up sums of weights. None: the node reads no spikes, has groups, or is no Conv or Linear.
+// Tables: spikes look up sums of weights. Weights beyond 8 bits, odd levels up to 255, have planes only. None: the node
+// reads no spikes, has groups, or is no Conv or Linear.
 enum class Family { None, Planes, Events, Tables };
 
 std::vector<std::string> family_names();  // those that can be asked for
 const char* family_name(Family family);
 
-// The families to use, by node. `wanted` has one name per node, or one for all, or is empty: "" leaves the choice to the
-// estimate, and so does a family that cannot compute the node. std::invalid_argument for an unknown name or number.
+// The families to use, by node. `wanted` has one name per node, or one for all, or is empty: "" leaves the choice to
+// the estimate, and so does a family that cannot compute the node. std::invalid_argument for an unknown name or number.
 std::vector<Family> choose_families(const Graph& graph, const std::vector<Edge>& edges, const Kernels& kernels,
                                     const std::vector<std::string>& wanted);
 

@@ -1,10 +1,25 @@
-// Weights as one row per input channel of every tap.
+// Weights as one row per input channel of every tap; the table of bits that all levels share.
 #include "events.hpp"
 
 #include <algorithm>
 #include <cstring>
 
 namespace bitspike {
+namespace {
+
+constexpr BitTable make_bit_table() {
+  BitTable table{};
+  for (unsigned byte = 0; byte < 256; ++byte) {
+    for (std::uint8_t bit = 0; bit < 8; ++bit) {
+      if ((byte >> bit & 1) != 0) table.position[byte][table.count[byte]++] = bit;
+    }
+  }
+  return table;
+}
+
+}  // namespace
+
+constexpr BitTable kBitTable = make_bit_table();
 
 void pack_event_weights(const EventPlan& plan, const std::int8_t* weights, std::int8_t* out) {
   std::memset(out, 0, plan.weight_bytes());

@@ -80,6 +80,13 @@ struct EventKernels {
                      std::size_t last_block, const EventOutput&);
 };
 
+// Positions of the set bits of every byte, in order; 0 where there are none left.
+struct BitTable {
+  std::uint8_t position[256][8];
+  std::uint8_t count[256];
+};
+extern const BitTable kBitTable;
+
 const EventKernels& portable_event_kernels();
 const EventKernels* avx2_event_kernels();    // null where this build has none
 const EventKernels* avx512_event_kernels();  // null where this build has none

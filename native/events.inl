@@ -59,6 +59,7 @@ void sum_rows(const EventTask& task, const std::int8_t* weights, const std::uint
   std::size_t room = task.narrow ? SIZE_MAX : in_shorts;  // rows until 16 bits may overflow
   bool stored = false;
   const std::uint32_t* const end = list + count;
+  const auto row = [&](std::size_t i) { return weights + V * std::size_t{list[i]}; };
   const std::size_t run = in_bytes / 4 * 4 < room ? in_bytes / 4 * 4 : room;  // 0: weights too large for bytes
   while (list != end) {
     const auto left = static_cast<std::size_t>(end - list);
@@ -72,7 +73,7 @@ void sum_rows(const EventTask& task, const std::int8_t* weights, const std::uint
       const std::uint32_t* stop = list + (left < room ? left : room);
       if (!task.narrow) room -= static_cast<std::size_t>(stop - list);
       for (; list != stop; list += 4) {
-        for (int i = 0; i < 4; ++i) sum.add_wide(weights + V * std::size_t{list[i]});
+        for (std::size_t i = 0; i < 4; ++i) sum.add_wide(row(i));  // written out, these would wait for registers
       }
       continue;
     }
@@ -80,7 +81,10 @@ void sum_rows(const EventTask& task, const std::int8_t* weights, const std::uint
     if (!task.narrow) room -= static_cast<std::size_t>(stop - list);
     sum.begin();
     for (; list != stop; list += 4) {
-      for (int i = 0; i < 4; ++i) sum.add(weights + V * std::size_t{list[i]});
+      sum.add(row(0));
+      sum.add(row(1));
+      sum.add(row(2));
+      sum.add(row(3));
     }
     sum.widen();
   }

@@ -15,6 +15,13 @@ inline std::size_t lowest_bit(std::uint64_t x) { return static_cast<std::size_t>
 inline __m256i load(const void* p) { return _mm256_loadu_si256(static_cast<const __m256i*>(p)); }
 inline void store(void* p, __m256i v) { _mm256_storeu_si256(static_cast<__m256i*>(p), v); }
 
+// f(0) .. f(N - 1) written out, so that arrays indexed by the argument become registers.
+template <int N, class F>
+[[gnu::always_inline]] inline void unroll(F f) {
+  if constexpr (N > 1) unroll<N - 1>(f);
+  f(N - 1);
+}
+
 // The first `count` of 8 lanes of int32. Stores under a mask are slow, so only where lanes are left over.
 inline void store_first(std::int32_t* out, __m256i v, std::size_t count) {
   if (count >= 8) {
@@ -79,17 +86,17 @@ struct Shorts {
 
   static Shorts zero() {
     Shorts s;
-    for (int i = 0; i < 2 * V; ++i) s.v[i] = _mm256_setzero_si256();
+    unroll<2 * V>([&](int i) { s.v[i] = _mm256_setzero_si256(); });
     return s;
   }
   void add(const std::uint16_t* row) {
-    for (int i = 0; i < 2 * V; ++i) v[i] = _mm256_add_epi16(v[i], load(row + 16 * i));
+    unroll<2 * V>([&](int i) { v[i] = _mm256_add_epi16(v[i], load(row + 16 * i)); });
   }
   void store(std::int32_t* out, std::size_t count) const {
-    for (int i = 0; i < 2 * V; ++i) {
+    unroll<2 * V>([&](int i) {
       store_half(out + 16 * i, _mm256_castsi256_si128(v[i]), count, 16 * i);
       store_half(out + 16 * i + 8, _mm256_extracti128_si256(v[i], 1), count, 16 * i + 8);
-    }
+    });
   }
 
  private:
@@ -98,26 +105,12 @@ struct Shorts {
   }
 };
 
-// Positions of the set bits of every byte, 8 numbers each.
-struct BitTable {
-  std::uint16_t position[256][8];
-  std::uint8_t count[256];
-
-  constexpr BitTable() : position(), count() {
-    for (unsigned byte = 0; byte < 256; ++byte) {
-      for (std::uint16_t bit = 0; bit < 8; ++bit) {
-        if ((byte >> bit & 1) != 0) position[byte][count[byte]++] = bit;
-      }
-    }
-  }
-};
-constexpr BitTable kBitTable;
-
 inline std::uint16_t* append_spikes(std::uint32_t bits, std::uint16_t first, std::uint16_t* end) {
   for (int i = 0; i < 4; ++i, bits >>= 8) {
     const auto* positions = reinterpret_cast<const __m128i*>(kBitTable.position[bits & 255]);
     const __m128i base = _mm_set1_epi16(static_cast<short>(first + 8 * i));
-    _mm_storeu_si128(reinterpret_cast<__m128i*>(end), _mm_add_epi16(_mm_loadu_si128(positions), base));
+    const __m128i eight = _mm_cvtepu8_epi16(_mm_loadl_epi64(positions));
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(end), _mm_add_epi16(eight, base));
     end += kBitTable.count[bits & 255];
   }
   return end;
@@ -141,45 +134,45 @@ struct Sum {
   static Sum zero() {
     Sum sum;
     sum.begin();
-    for (int i = 0; i < kShorts; ++i) sum.shorts[i] = _mm256_setzero_si256();
+    unroll<kShorts>([&](int i) { sum.shorts[i] = _mm256_setzero_si256(); });
     return sum;
   }
   void begin() {
-    for (int i = 0; i < kBytes; ++i) bytes[i] = _mm256_setzero_si256();
+    unroll<kBytes>([&](int i) { bytes[i] = _mm256_setzero_si256(); });
   }
   void add(const std::int8_t* row) {
-    for (int i = 0; i < kBytes; ++i) bytes[i] = _mm256_add_epi8(bytes[i], load(row + 32 * i));
+    unroll<kBytes>([&](int i) { bytes[i] = _mm256_add_epi8(bytes[i], load(row + 32 * i)); });
   }
   void add_wide(const std::int8_t* row) {
-    for (int i = 0; i < kShorts; ++i) {
+    unroll<kShorts>([&](int i) {
       const __m128i half = _mm_loadu_si128(reinterpret_cast<const __m128i*>(row + 16 * i));
       shorts[i] = _mm256_add_epi16(shorts[i], _mm256_cvtepi8_epi16(half));
-    }
+    });
   }
   void widen() {
-    for (int i = 0; i < kBytes; ++i) {
+    unroll<kBytes>([&](int i) {
       const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(bytes[i]));
       const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(bytes[i], 1));
       shorts[2 * i] = _mm256_add_epi16(shorts[2 * i], low);
       shorts[2 * i + 1] = _mm256_add_epi16(shorts[2 * i + 1], high);
-    }
+    });
   }
   void store(std::int16_t* out, std::size_t count) const {  // count is a multiple of 16
-    for (int i = 0; i < kShorts; ++i) {
+    unroll<kShorts>([&](int i) {
       if (count > 16 * static_cast<std::size_t>(i)) bitspike::store(out + 16 * i, shorts[i]);
-    }
+    });
   }
   // out += sums; out = sums where nothing is stored yet.
   void add_to(std::int32_t* out, std::size_t count, bool stored) const {
     const __m256i mask = _mm256_set1_epi32(stored ? -1 : 0);
-    for (int i = 0; i < kShorts; ++i) {
+    unroll<kShorts>([&](int i) {
       if (count <= 16 * static_cast<std::size_t>(i)) return;
       const __m256i low = _mm256_cvtepi16_epi32(_mm256_castsi256_si128(shorts[i]));
       const __m256i high = _mm256_cvtepi16_epi32(_mm256_extracti128_si256(shorts[i], 1));
       std::int32_t* to = out + 16 * i;
       bitspike::store(to, _mm256_add_epi32(low, _mm256_and_si256(load(to), mask)));
       bitspike::store(to + 8, _mm256_add_epi32(high, _mm256_and_si256(load(to + 8), mask)));
-    }
+    });
   }
 };
 

@@ -13,6 +13,13 @@ namespace {
 inline std::int32_t count_bits(std::uint64_t x) { return static_cast<std::int32_t>(_mm_popcnt_u64(x)); }
 inline std::size_t lowest_bit(std::uint64_t x) { return static_cast<std::size_t>(__builtin_ctzll(x)); }
 
+// f(0) .. f(N - 1) written out, so that arrays indexed by the argument become registers.
+template <int N, class F>
+[[gnu::always_inline]] inline void unroll(F f) {
+  if constexpr (N > 1) unroll<N - 1>(f);
+  f(N - 1);
+}
+
 // The first `count` of 16 lanes. Stores under a mask are slow, so only where lanes are left over.
 inline void store_first(std::int32_t* out, __m512i v, std::size_t count) {
   if (count >= 16) {
@@ -100,49 +107,49 @@ struct Sum {
   static Sum zero() {
     Sum sum;
     sum.begin();
-    for (int i = 0; i < 2 * V; ++i) sum.shorts[i] = _mm512_setzero_si512();
+    unroll<2 * V>([&](int i) { sum.shorts[i] = _mm512_setzero_si512(); });
     return sum;
   }
   void begin() {
-    for (int i = 0; i < V; ++i) bytes[i] = _mm512_setzero_si512();
+    unroll<V>([&](int i) { bytes[i] = _mm512_setzero_si512(); });
   }
   void add(const std::int8_t* row) {
-    for (int i = 0; i < V; ++i) bytes[i] = _mm512_add_epi8(bytes[i], _mm512_load_si512(row + 64 * i));
+    unroll<V>([&](int i) { bytes[i] = _mm512_add_epi8(bytes[i], _mm512_load_si512(row + 64 * i)); });
   }
   void add_wide(const std::int8_t* row) {
-    for (int i = 0; i < 2 * V; ++i) {
+    unroll<2 * V>([&](int i) {
       const __m256i half = _mm256_load_si256(reinterpret_cast<const __m256i*>(row + 32 * i));
       shorts[i] = _mm512_add_epi16(shorts[i], _mm512_cvtepi8_epi16(half));
-    }
+    });
   }
   void widen() {
-    for (int i = 0; i < V; ++i) {
+    unroll<V>([&](int i) {
       const __m512i low = _mm512_cvtepi8_epi16(_mm512_castsi512_si256(bytes[i]));
       const __m512i high = _mm512_cvtepi8_epi16(_mm512_extracti64x4_epi64(bytes[i], 1));
       shorts[2 * i] = _mm512_add_epi16(shorts[2 * i], low);
       shorts[2 * i + 1] = _mm512_add_epi16(shorts[2 * i + 1], high);
-    }
+    });
   }
   void store(std::int16_t* out, std::size_t count) const {  // count is a multiple of 16
-    for (int i = 0; i < 2 * V; ++i) {
+    unroll<2 * V>([&](int i) {
       const std::size_t first = 32 * static_cast<std::size_t>(i);
       if (count >= first + 32) {
         _mm512_storeu_si512(out + first, shorts[i]);
       } else if (count > first) {
         _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + first), _mm512_castsi512_si256(shorts[i]));
       }
-    }
+    });
   }
   // out += sums; out = sums where nothing is stored yet.
   void add_to(std::int32_t* out, std::size_t count, bool stored) const {
     const auto mask = static_cast<__mmask16>(stored ? 0xFFFF : 0);
-    for (int i = 0; i < 4 * V; ++i) {
+    unroll<4 * V>([&](int i) {
       if (count <= 16 * static_cast<std::size_t>(i)) return;
       const __m512i both = shorts[i / 2];
       const __m256i half = i % 2 == 0 ? _mm512_castsi512_si256(both) : _mm512_extracti64x4_epi64(both, 1);
       std::int32_t* to = out + 16 * i;
       _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_cvtepi16_epi32(half), _mm512_maskz_loadu_epi32(mask, to)));
-    }
+    });
   }
 };
 

@@ -63,27 +63,11 @@ struct Shorts {
   }
 };
 
-// Positions of the set bits of every byte, 8 numbers each.
-struct BitTable {
-  std::uint16_t position[256][8];
-  std::uint8_t count[256];
-
-  constexpr BitTable() : position(), count() {
-    for (unsigned byte = 0; byte < 256; ++byte) {
-      for (std::uint16_t bit = 0; bit < 8; ++bit) {
-        if ((byte >> bit & 1) != 0) position[byte][count[byte]++] = bit;
-      }
-    }
-  }
-};
-constexpr BitTable kBitTable;
-
 inline std::uint16_t* append_spikes(std::uint32_t bits, std::uint16_t first, std::uint16_t* end) {
   for (; bits != 0; bits >>= 8, first = static_cast<std::uint16_t>(first + 8)) {
-    std::uint16_t positions[8];  // all eight are written, so that nothing here branches on a count
-    std::memcpy(positions, kBitTable.position[bits & 255], sizeof positions);
-    for (std::uint16_t& position : positions) position = static_cast<std::uint16_t>(position + first);
-    std::memcpy(end, positions, sizeof positions);
+    const std::uint8_t* positions = kBitTable.position[bits & 255];
+    // All eight are written, so that nothing here branches on a count.
+    for (int i = 0; i < 8; ++i) end[i] = static_cast<std::uint16_t>(positions[i] + first);
     end += kBitTable.count[bits & 255];
   }
   return end;

@@ -33,16 +33,41 @@ std::uint32_t table_crc(Bytes file, std::uint32_t sections) {
 
 }  // namespace
 
-std::string join(const Piece* pieces, std::size_t count) {
-  std::string text;
-  for (const Piece* p = pieces; p != pieces + count; ++p) {
-    if (p->negative) text += '-';
-    text += p->text ? std::string(p->text) : std::to_string(p->magnitude);
+void append_parts(std::string& text, std::uint64_t parts, std::va_list arguments) {
+  for (; parts != 0; parts >>= 2) {
+    const auto part = static_cast<Part>(parts & 3);
+    if (part == Part::Text) {
+      text += va_arg(arguments, const char*);
+      continue;
+    }
+    std::uint64_t number = va_arg(arguments, std::uint64_t);
+    if (part == Part::Signed && number >> 63 != 0) {
+      text += '-';
+      number = 0 - number;
+    }
+    char digits[20];
+    char* first = digits + sizeof digits;
+    do *--first = static_cast<char>('0' + number % 10);
+    while ((number /= 10) != 0);
+    text.append(first, static_cast<std::size_t>(digits + sizeof digits - first));
   }
-  return text;
 }
 
-void fail_with(const Piece* pieces, std::size_t count) { throw FormatError(join(pieces, count)); }
+void append_with(std::string& text, std::uint64_t parts, ...) {
+  std::va_list arguments;
+  va_start(arguments, parts);
+  append_parts(text, parts, arguments);
+  va_end(arguments);
+}
+
+void fail_with(std::uint64_t parts, ...) {
+  std::string text;
+  std::va_list arguments;
+  va_start(arguments, parts);
+  append_parts(text, parts, arguments);
+  va_end(arguments);
+  throw FormatError(text);
+}
 
 std::uint32_t crc32c(Bytes bytes, std::uint32_t previous) {
   std::uint32_t crc = ~previous;
@@ -86,7 +111,7 @@ void Cursor::finish() const {
   if (rest_.size != 0) fail(section_, ": ", rest_.size, " bytes are left over");
 }
 
-std::uint64_t multiply(std::uint64_t a, std::uint64_t b, const std::string& where) {
+std::uint64_t multiply(std::uint64_t a, std::uint64_t b, const char* where) {
   if (a != 0 && b > UINT64_MAX / a) fail(where, ": ", a, " x ", b, " does not fit in 64 bits");
   return a * b;
 }

@@ -3,6 +3,7 @@
 #pragma once
 
 #include <array>
+#include <cstdarg>
 #include <cstddef>
 #include <cstdint>
 #include <stdexcept>
@@ -21,25 +22,42 @@ class FormatError : public std::runtime_error {
   using std::runtime_error::runtime_error;
 };
 
-// A piece of a message: text or an integer. Plain data, so that the many places that may fail are little code.
-struct Piece {
-  Piece(const char* t) : text(t) {}
-  Piece(const std::string& t) : text(t.c_str()) {}
-  template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
-  Piece(T n) : negative(n < T{0}), magnitude(negative ? 0 - static_cast<std::uint64_t>(n) : static_cast<std::uint64_t>(n)) {}
+// Messages are made of texts and integers. What each part is stands in two bits of a constant, the parts are C variadic
+// arguments: so the many places that may fail are little code.
+enum class Part : std::uint64_t { None, Text, Unsigned, Signed };
 
-  const char* text = nullptr;  // null: the integer
-  bool negative = false;
-  std::uint64_t magnitude = 0;
-};
+template <class T>
+constexpr Part part_of() {
+  if constexpr (!std::is_integral_v<T>) return Part::Text;
+  return std::is_signed_v<T> ? Part::Signed : Part::Unsigned;
+}
+template <class... T>
+constexpr std::uint64_t parts_of() {
+  static_assert(sizeof...(T) < 32, "a message has at most 31 parts");
+  std::uint64_t parts = 0;
+  unsigned place = 0;
+  ((parts |= static_cast<std::uint64_t>(part_of<T>()) << place, place += 2), ...);
+  return parts;
+}
 
-std::string join(const Piece* pieces, std::size_t count);
-[[noreturn]] void fail_with(const Piece* pieces, std::size_t count);
+inline const char* part(const char* text) { return text; }
+inline const char* part(const std::string& text) { return text.c_str(); }
+template <class T, class = std::enable_if_t<std::is_integral_v<T>>>
+std::uint64_t part(T number) {
+  return static_cast<std::uint64_t>(number);
+}
 
-template <class... Parts>
-[[noreturn]] void fail(const Parts&... parts) {
-  const Piece pieces[] = {parts...};
-  fail_with(pieces, sizeof...(parts));
+void append_parts(std::string& text, std::uint64_t parts, std::va_list arguments);
+void append_with(std::string& text, std::uint64_t parts, ...);
+[[noreturn]] void fail_with(std::uint64_t parts, ...);
+
+template <class... T>
+[[gnu::always_inline]] inline void append(std::string& text, const T&... parts) {
+  append_with(text, parts_of<std::decay_t<T>...>(), part(parts)...);
+}
+template <class... T>
+[[noreturn, gnu::always_inline]] inline void fail(const T&... parts) {
+  fail_with(parts_of<std::decay_t<T>...>(), part(parts)...);
 }
 
 // Bytes owned by someone else.
@@ -88,6 +106,6 @@ constexpr std::uint64_t padding(std::uint64_t size, std::uint64_t multiple) {
 }
 
 // a * b for sizes; fails instead of wrapping.
-std::uint64_t multiply(std::uint64_t a, std::uint64_t b, const std::string& where);
+std::uint64_t multiply(std::uint64_t a, std::uint64_t b, const char* where);
 
 }  // namespace bitspike

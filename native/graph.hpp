@@ -28,17 +28,24 @@ struct Node {
   std::uint32_t bits = 0;    // of a weight, or of a membrane
   std::uint32_t option = 0;  // Input: frames; Lif: leak shift; Readout: 1 if pixels are summed
   bool soft_reset = false;
+  bool odd = false;  // weights are the odd numbers within +-(2^bits - 1); never set at 1 bit, where they are anyway
 
   // Per-channel parameters: zero point / multipliers, bias, threshold, membrane shift / bias.
   std::vector<std::vector<std::int32_t>> params;
   Bytes packed_weights;             // in the file
   std::uint64_t weight_inputs = 0;  // weights per output channel
-  std::vector<bool> fits_int16;     // per channel, the membrane (Lif) or weighted sum provably stays within 16 bits
+  std::vector<std::uint8_t> fits_int16;  // per channel, the membrane (Lif) or weighted sum provably fits 16 bits
 
   std::uint64_t pixels() const { return std::uint64_t{height} * width; }
   std::uint64_t size() const { return pixels() * channels; }
   bool weighted() const { return op == Op::Conv || op == Op::Linear || op == Op::Readout; }
-  std::vector<std::int8_t> unpack_weights() const;  // (channels, weight_inputs), already verified
+  bool odd_levels() const { return weighted() && (odd || bits == 1); }
+  int largest_weight() const { return odd_levels() ? (1 << bits) - 1 : (1 << (bits - 1)) - 1; }
+  // Already verified, (channels, weight_inputs). Odd levels of 8 bits do not fit, so they are `halved`: v stands for the
+  // weight 2 v + 1.
+  std::vector<std::int8_t> unpack_weights() const;
+  bool halved() const { return odd && bits == 8; }
+  int weight(std::int8_t unpacked) const { return halved() ? 2 * unpacked + 1 : unpacked; }
 };
 
 struct TestVectors {
@@ -62,7 +69,8 @@ struct Graph {
 class Budget {
  public:
   explicit Budget(std::uint64_t limit) : limit_(limit) {}
-  void charge(std::uint64_t bytes, const std::string& what);
+  // Fails where the limit would be exceeded, naming `what`, of a node where there is one.
+  void charge(std::uint64_t bytes, const char* what, const Graph* graph = nullptr, std::size_t node = 0);
   void release(std::uint64_t bytes) { used_ -= bytes; }
   std::uint64_t used() const { return used_; }
 
@@ -77,8 +85,18 @@ Graph load_graph(Bytes file, Budget& budget);
 // "node 3 (Conv)", for messages.
 std::string label(const Graph& graph, std::size_t index);
 
+// Fails with a message that begins with the node.
+[[noreturn]] void fail_at_with(const Graph& graph, std::size_t index, std::uint64_t parts, ...);
+template <class... T>
+[[noreturn, gnu::always_inline]] inline void fail_at(const Graph& graph, std::size_t index, const T&... parts) {
+  fail_at_with(graph, index, parts_of<std::decay_t<T>...>(), part(parts)...);
+}
+
 // Smallest and largest value of an edge per channel. Proven, never read from a file.
 struct Range {
+  Range() = default;
+  explicit Range(std::uint32_t channels) : low(channels), high(channels) {}
+
   std::vector<std::int32_t> low, high;
 };
 

@@ -19,7 +19,7 @@ struct DotTask {
   const std::uint32_t* rows;  // [row_count][words]
   std::size_t row_count;
   std::size_t words;
-  const std::int32_t* ones;  // set bits per row, used by 1-bit weights only
+  const std::int32_t* ones;  // null, or set bits per row: each weight is then 2 w + 1
   void* out;                 // int32, or int16 where `narrow` (dot_bits only)
   std::size_t out_stride;    // in numbers
   bool narrow;
@@ -55,7 +55,7 @@ struct TableKernels;
 
 struct Kernels {
   const char* name;
-  // Bits times b-bit weights. One plane: weights are -1 and +1; more: two's complement planes, lowest first.
+  // Bits times weights w of b two's complement planes, lowest first. One plane always comes with `ones`: -1 and +1.
   void (*dot_bits)(const DotTask&);
   // Pairs of int16 values times pairs of int16 weights; `planes` is 1.
   void (*dot_values)(const DotTask&);

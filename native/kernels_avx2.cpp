@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <type_traits>
 
 namespace bitspike {
 namespace {
@@ -52,6 +53,7 @@ inline std::uint32_t to_bits(Vec mask) {
 }
 
 using NarrowVec = Vec;  // no 16-bit lane can be shifted by its own amount
+constexpr bool kLifCopies = true;
 
 #include "kernels_shared.inl"
 
@@ -112,9 +114,9 @@ template <int R>
 void signs_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
   __m256i sum[R];
   count_plane<R>(task, first_row, task.weights + half * kHalf, sum);
-  unroll<R>([&](int r) {  // twice the spikes at +1 minus all spikes
+  unroll<R>([&](int r) {  // all spikes minus twice those at -1
     const __m256i ones = _mm256_set1_epi32(task.ones[first_row + r]);
-    store(task, first_row + r, half, _mm256_sub_epi32(_mm256_slli_epi32(sum[r], 1), ones));
+    store(task, first_row + r, half, _mm256_sub_epi32(ones, _mm256_slli_epi32(sum[r], 1)));
   });
 }
 
@@ -133,7 +135,12 @@ void planes_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
       total[r] = sign ? _mm256_sub_epi32(total[r], scaled) : _mm256_add_epi32(total[r], scaled);
     });
   }
-  unroll<R>([&](int r) { store(task, first_row + r, half, total[r]); });
+  unroll<R>([&](int r) {
+    if (task.ones) {
+      total[r] = _mm256_add_epi32(_mm256_slli_epi32(total[r], 1), _mm256_set1_epi32(task.ones[first_row + r]));
+    }
+    store(task, first_row + r, half, total[r]);
+  });
 }
 
 template <int R>

@@ -8,6 +8,7 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <type_traits>
 
 namespace bitspike {
 namespace {
@@ -55,6 +56,8 @@ inline NarrowVec where(__mmask32 mask, NarrowVec a, NarrowVec b) { return {_mm51
 inline __mmask32 at_least(NarrowVec a, NarrowVec b) { return _mm512_cmpge_epi16_mask(a.v, b.v); }
 inline std::uint32_t to_bits(__mmask32 mask) { return mask; }
 
+constexpr bool kLifCopies = true;
+
 #include "kernels_shared.inl"
 
 inline void store(const DotTask& task, std::size_t row, __m512i sums) {
@@ -88,10 +91,9 @@ void signs_tile(const DotTask& task, std::size_t first_row) {
       sum[r] = _mm512_add_epi32(sum[r], _mm512_popcnt_epi32(hits));
     });
   }
-  unroll<R>([&](int r) {  // twice the spikes at +1 minus all spikes
+  unroll<R>([&](int r) {  // all spikes minus twice those at -1
     const __m512i ones = _mm512_set1_epi32(task.ones[first_row + r]);
-    const __m512i total = _mm512_sub_epi32(_mm512_slli_epi32(sum[r], 1), ones);
-    store(task, first_row + r, total);
+    store(task, first_row + r, _mm512_sub_epi32(ones, _mm512_slli_epi32(sum[r], 1)));
   });
 }
 
@@ -119,7 +121,12 @@ void planes_tile(const DotTask& task, std::size_t first_row) {
       total[r] = sign ? _mm512_sub_epi32(total[r], scaled) : _mm512_add_epi32(total[r], scaled);
     });
   }
-  unroll<R>([&](int r) { store(task, first_row + r, total[r]); });
+  unroll<R>([&](int r) {
+    if (task.ones) {
+      total[r] = _mm512_add_epi32(_mm512_slli_epi32(total[r], 1), _mm512_set1_epi32(task.ones[first_row + r]));
+    }
+    store(task, first_row + r, total[r]);
+  });
 }
 
 // R rows times one block: pairs of 16-bit values.

@@ -2,6 +2,7 @@
 #include "kernels.hpp"
 
 #include <cstring>
+#include <type_traits>
 
 #include "events.hpp"
 
@@ -63,6 +64,7 @@ inline std::uint32_t to_bits(const Vec& mask) {
 }
 
 using NarrowVec = Vec;
+constexpr bool kLifCopies = false;
 
 #include "kernels_shared.inl"
 
@@ -87,8 +89,7 @@ void dot_bits(const DotTask& task) {
       for (std::size_t i = 0; i < kLanes; ++i) total[i] += sign ? 0u - (sum[i] << plane) : sum[i] << plane;
     }
     for (std::size_t i = 0; i < kLanes; ++i) {
-      // One plane holds 1 for +1 and 0 for -1: twice the +1 spikes minus all spikes.
-      const std::uint32_t value = task.planes == 1 ? 0u - 2 * total[i] - wrap(task.ones[r]) : total[i];
+      const std::uint32_t value = task.ones ? 2 * total[i] + wrap(task.ones[r]) : total[i];
       if (task.narrow) {
         task.narrow_row(r)[i] = static_cast<std::int16_t>(unwrap(value));
       } else {

@@ -1,5 +1,7 @@
 // Loops that every level compiles for itself: included by each kernels_*.cpp after it has defined `Vec`, 16 lanes
-// of int32, and `NarrowVec`, lanes for tasks that fit 16 bits (`Vec` itself will do), inside an unnamed namespace so that no level's code can replace another's when linking.
+// of int32, `NarrowVec`, lanes for tasks that fit 16 bits (`Vec` itself will do), and `kLifCopies`, whether neurons
+// with a hard reset get loops of their own (faster, but space), inside an unnamed namespace so that no level's code can
+// replace another's when linking.
 //
 // Arithmetic wraps (uint32_t): partial sums may leave 32 bits, the loader has proven that results do not.
 
@@ -23,22 +25,25 @@ std::int32_t dot_features(const std::int8_t* weights, const std::int32_t* featur
   return static_cast<std::int32_t>(sum);
 }
 
-// One block of channels. `Shifted`: some membrane of the block drops bits when it is carried over. `Value` is what the
-// sources hold.
-template <class V, class Value, bool Soft, bool Shifted>
-void lif_block(const LifTask& task, std::size_t first) {
-  const std::size_t used = task.channels - first < V::kCount ? task.channels - first : V::kCount, bytes = (used + 7) / 8;
+// One block of channels. `Value` is what the sources hold; `soft` resets; `shifted`: some membrane of the block drops
+// bits when it is carried over. Both are `bool`, or constants where a level has copies of this function.
+template <class V, class Value, class Soft, class Shifted>
+void lif_block(const LifTask& task, std::size_t first, Soft soft, Shifted shifted) {
+  const std::size_t left_over = task.channels - first, used = left_over < V::kCount ? left_over : V::kCount;
+  const std::size_t bytes = (used + 7) / 8;
   const std::uint32_t valid = used == 32 ? 0xFFFFFFFFu : (1u << used) - 1;
-  const bool two_sources = task.source_count == 2;
+  // All of the task is copied: it would be read again after every byte that is stored.
+  const bool two_sources = task.source_count == 2, leaks = task.leak_shift != 0;
+  const std::size_t steps = task.steps, out_stride = task.out_step_stride;
   const V zero = V::set(0), one = V::set(1), leak = V::set(task.leak_shift);
   const V limit = V::set(task.limit), lowest = V::set(-task.limit);
   const V bias = V::load(task.bias + first), threshold = V::load(task.threshold + first);
   const V shift = V::load(task.shift + first);
   const V half = (one << shift) >> one;
-  const auto read = [&](const LifSource& source, const Value* values) {
-    return source.multiplier ? V::load(values) * V::load(source.multiplier + first) : V::load(values);
+  const LifSource left = task.sources[0], right = two_sources ? task.sources[1] : LifSource{};
+  const auto read = [first](const std::int32_t* multiplier, const Value* values) {
+    return multiplier ? V::load(values) * V::load(multiplier + first) : V::load(values);
   };
-  const LifSource &left = task.sources[0], &right = task.sources[1];
   const auto* left_values = static_cast<const Value*>(left.values) + first;
   const auto* right_values = two_sources ? static_cast<const Value*>(right.values) + first : nullptr;
   for (std::size_t p = 0; p < task.pixels; ++p) {
@@ -46,14 +51,14 @@ void lif_block(const LifTask& task, std::size_t first) {
     const Value* y = two_sources ? right_values + p * right.pixel_stride : nullptr;
     std::uint8_t* out = task.out + p * task.out_pixel_stride + first / 8;
     V carry = zero;
-    for (std::size_t t = 0; t < task.steps; ++t, out += task.out_step_stride) {
-      V u = read(left, x) + bias;
+    for (std::size_t t = 0; t < steps; ++t, out += out_stride) {
+      V u = read(left.multiplier, x) + bias;
       x += left.step_stride;
       if (two_sources) {
-        u = u + read(right, y);
+        u = u + read(right.multiplier, y);
         y += right.step_stride;
       }
-      if (task.leak_shift != 0) carry = carry - (carry >> leak);
+      if (leaks) carry = carry - (carry >> leak);
       u = u + carry;
       const auto spike = at_least(u, threshold);
       std::uint32_t bits = to_bits(spike) & valid;
@@ -64,10 +69,10 @@ void lif_block(const LifTask& task, std::size_t first) {
       } else {
         for (std::size_t i = 0; i < bytes; ++i, bits >>= 8) out[i] = static_cast<std::uint8_t>(bits);
       }
-      V rest = Soft ? u - where(spike, threshold, zero) : where(spike, zero, u);
-      if constexpr (Shifted) rest = (rest + half) >> shift;
+      V rest = soft ? u - where(spike, threshold, zero) : where(spike, zero, u);
+      if (shifted) rest = (rest + half) >> shift;
       carry = max(min(rest, limit), lowest);
-      if constexpr (Shifted) carry = carry << shift;
+      if (shifted) carry = carry << shift;
     }
   }
 }
@@ -77,10 +82,11 @@ void lif_blocks(const LifTask& task) {
   for (std::size_t first = 0; first < task.channels; first += V::kCount) {
     std::int32_t shifts = 0;
     for (std::size_t i = 0; i < V::kCount; ++i) shifts |= task.shift[first + i];
-    if (task.soft_reset) {
-      shifts != 0 ? lif_block<V, Value, true, true>(task, first) : lif_block<V, Value, true, false>(task, first);
-    } else {
-      shifts != 0 ? lif_block<V, Value, false, true>(task, first) : lif_block<V, Value, false, false>(task, first);
+    if (!kLifCopies || task.soft_reset) {
+      lif_block<V, Value>(task, first, task.soft_reset, shifts != 0);
+    } else if constexpr (kLifCopies) {  // only then compiled
+      shifts != 0 ? lif_block<V, Value>(task, first, std::false_type(), std::true_type())
+                  : lif_block<V, Value>(task, first, std::false_type(), std::false_type());
     }
   }
 }

@@ -52,10 +52,13 @@ class Loader {
   const Node& source(int i = 0) const { return graph_.nodes[node().sources[i]]; }
   Node& node() { return graph_.nodes[index_]; }
   const Node& node() const { return graph_.nodes[index_]; }
-  std::string here() const { return label(graph_, index_); }
-  template <class... Parts>
-  void require(bool condition, const Parts&... parts) const {
-    if (!condition) fail(here(), ": ", parts...);
+  template <class... T>
+  [[gnu::always_inline]] void require(bool condition, const T&... parts) const {
+    if (!condition) fail_at(graph_, index_, parts...);
+  }
+  std::uint64_t product(std::uint64_t a, std::uint64_t b) const {
+    require(a == 0 || b <= UINT64_MAX / a, a, " x ", b, " does not fit in 64 bits");
+    return a * b;
   }
   void in_range(const char* name, std::uint64_t value, std::uint64_t low, std::uint64_t high) const {
     require(low <= value && value <= high, name, " is ", value, ", accepted: ", low, " to ", high);
@@ -68,7 +71,7 @@ class Loader {
   Graph graph_;
   std::vector<Range> ranges_;
   std::uint64_t range_bytes_ = 0;  // charged while loading only
-  std::vector<bool> used_;
+  std::vector<std::uint8_t> used_;  // flags
   std::size_t index_ = 0;
 };
 
@@ -82,9 +85,9 @@ Graph Loader::load() {
   if (records_.left() != count * sizeof(Record)) {
     fail("GRAPH: ", count, " nodes need ", count * sizeof(Record), " bytes, the section has ", records_.left());
   }
-  graph_.nodes.resize(count);
-  ranges_.resize(count);
-  used_.assign(count, false);
+  graph_.nodes = std::vector<Node>(count);
+  ranges_ = std::vector<Range>(count);
+  used_ = std::vector<std::uint8_t>(count);
   for (std::uint32_t i = 0; i < count; ++i) read_node(i);
   for (index_ = 0; index_ + 1 < count; ++index_) require(used_[index_], "no later node reads it");
   params_.finish();
@@ -114,7 +117,8 @@ void Loader::read_node(std::uint32_t index) {
   n.groups = record.groups;
   n.bits = record.bits;
   n.option = record.options[0];
-  n.soft_reset = record.options[1] == 1;
+  n.soft_reset = n.op == Op::Lif && record.options[1] == 1;
+  n.odd = n.weighted() && record.options[1] == 1;
   in_range("channels", n.channels, 1, kMaxDimension);
   in_range("height", n.height, 1, kMaxDimension);
   in_range("width", n.width, 1, kMaxDimension);
@@ -126,7 +130,7 @@ void Loader::read_node(std::uint32_t index) {
   check_options();
   if (n.kind != Kind::Spikes && n.kind != Kind::Logits) {
     const std::uint64_t bytes = std::uint64_t{n.channels} * 2 * sizeof(std::int32_t);
-    budget_.charge(bytes, here() + " value ranges");
+    budget_.charge(bytes, "value ranges", &graph_, index);
     range_bytes_ += bytes;
   }
   read_params(record.codes);
@@ -143,7 +147,7 @@ void Loader::read_sources(const Record& record) {
   const std::uint32_t most = n.op == Op::Lif ? 2 : least;
   const auto add = [&](std::uint32_t s) {
     require(s < index_, "source ", static_cast<std::int32_t>(s), " is not an earlier node");
-    used_[s] = true;
+    used_[s] = 1;
     n.sources[n.source_count++] = s;
   };
   while (n.source_count < 2 && record.sources[n.source_count] != none) add(record.sources[n.source_count]);
@@ -183,8 +187,8 @@ void Loader::check_unused(const Record& r) const {
   zero(conv || op == Op::Attention, "groups", r.groups);
   zero(node().weighted() || op == Op::Lif, "bits", r.bits);
   zero(op == Op::Input || op == Op::Lif || op == Op::Readout, "first option", r.options[0]);
-  zero(op == Op::Lif, "second option", r.options[1]);
-  require(r.options[1] <= 1, "soft reset is ", r.options[1], ", accepted: 0 or 1");
+  zero(op == Op::Lif || node().weighted(), "second option", r.options[1]);
+  require(r.options[1] <= 1, op == Op::Lif ? "soft reset is " : "odd levels are ", r.options[1], ", accepted: 0 or 1");
 }
 
 // Checks one side of a sliding window.
@@ -257,7 +261,7 @@ void Loader::check_shape() {
 
 void Loader::check_options() {
   const Node& n = node();
-  if (n.weighted()) in_range("weight bits", n.bits, 1, 8);
+  if (n.weighted()) in_range("weight bits", n.bits, n.odd ? 2 : 1, 8);
   if (n.op == Op::Lif) in_range("membrane bits", n.bits, 2, 16);
   if (n.op == Op::Lif) in_range("leak shift", n.option, 0, 15);
   if (n.op == Op::Readout) in_range("pool", n.option, 0, 1);
@@ -271,7 +275,8 @@ void Loader::read_params(std::uint32_t codes) {
   Node& n = node();
   const std::uint32_t count = n.op == Op::Lif ? n.source_count + 3 : n.op == Op::Input || n.op == Op::Readout;
   require((std::uint64_t{codes} >> (4 * count)) == 0, "width codes are ", codes, " for ", count, " arrays");
-  for (std::uint32_t i = 0; i < count; ++i) n.params.push_back(read_array((codes >> (4 * i)) & 15));
+  n.params = std::vector<std::vector<std::int32_t>>(count);
+  for (std::uint32_t i = 0; i < count; ++i) n.params[i] = read_array((codes >> (4 * i)) & 15);
   if (n.op == Op::Input) {
     for (const std::int32_t z : n.params[0]) require(0 <= z && z <= 255, "zero point ", z, ", accepted: 0 to 255");
   }
@@ -289,7 +294,7 @@ std::vector<std::int32_t> Loader::read_array(std::uint32_t code) {
   const std::uint64_t size = code == 0 ? 4 : std::uint64_t{channels} * code;
   const Bytes bytes = params_.take(size, "parameters");
   params_.zeros(padding(size, 4), "padding");
-  budget_.charge(std::uint64_t{channels} * sizeof(std::int32_t), here() + " parameters");
+  budget_.charge(std::uint64_t{channels} * sizeof(std::int32_t), "parameters", &graph_, index_);
   std::vector<std::int32_t> values(channels);
   if (code == 0) {
     std::int32_t value;
@@ -310,20 +315,20 @@ std::vector<std::int8_t> Loader::read_weights() {
   Node& n = node();
   if (!n.weighted()) return {};
   if (n.op == Op::Conv) {
-    n.weight_inputs = multiply(source().channels / n.groups, multiply(n.kernel_height, n.kernel_width, here()), here());
+    n.weight_inputs = product(source().channels / n.groups, product(n.kernel_height, n.kernel_width));
   } else {
     n.weight_inputs = n.op == Op::Readout && n.option == 1 ? source().channels : source().size();
   }
-  const std::uint64_t count = multiply(n.weight_inputs, n.channels, here());
-  const std::uint64_t size = (multiply(count, n.bits, here()) - 1) / 8 + 1;
+  const std::uint64_t count = product(n.weight_inputs, n.channels);
+  const std::uint64_t size = (product(count, n.bits) - 1) / 8 + 1;
   n.packed_weights = weights_.take(size, "weights");
   weights_.zeros(padding(size, 4), "padding");
   const auto tail = static_cast<std::uint32_t>(count * n.bits % 8);
   require(tail == 0 || n.packed_weights.data[size - 1] >> tail == 0, "padding bits after the weights are not zero");
 
-  budget_.charge(count, here() + " weights");
+  budget_.charge(count, "weights", &graph_, index_);
   std::vector<std::int8_t> weights = n.unpack_weights();
-  if (n.bits > 1) {
+  if (!n.odd_levels()) {
     const int lowest = -(1 << (n.bits - 1));
     const bool found = std::find(weights.begin(), weights.end(), lowest) != weights.end();
     require(!found, n.bits, "-bit weight ", lowest, ", accepted: ", lowest + 1, " to ", -lowest - 1);

@@ -28,7 +28,7 @@ std::vector<std::size_t> last_uses(const Graph& graph) {
 
 // All channels.
 bool fits_16_bits(const Node& node) {
-  return std::find(node.fits_int16.begin(), node.fits_int16.end(), false) == node.fits_int16.end();
+  return std::find(node.fits_int16.begin(), node.fits_int16.end(), 0) == node.fits_int16.end();
 }
 
 }  // namespace
@@ -50,12 +50,13 @@ Network::Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::ui
   graph_ = load_graph({file_.data(), file_.size()}, budget);
 
   const std::size_t count = graph_.nodes.size();
-  for (const Node& node : graph_.nodes) edges_.push_back(make_edge(node, graph_.time_steps));
+  edges_ = std::vector<Edge>(count);
+  for (std::size_t i = 0; i < count; ++i) edges_[i] = make_edge(graph_.nodes[i], graph_.time_steps);
   families_ = choose_families(graph_, edges_, kernels_, families);
-  projections_.resize(count);
-  spike_layers_.resize(count);
-  lifs_.resize(count);
-  table_lifs_.resize(count);
+  projections_ = std::vector<Projection>(count);
+  spike_layers_ = std::vector<SpikeLayer>(count);
+  lifs_ = std::vector<LifParams>(count);
+  table_lifs_ = std::vector<TableLif>(count);
   for (std::size_t i = 0; i < count; ++i) {
     const Node& node = graph_.nodes[i];
     const Edge& source = edges_[node.sources[0]];
@@ -88,7 +89,7 @@ void Network::place_edges() {
     Edge& edge = edges_[i];
     if (!edge.stored) continue;
     if (edge.size() > limit_) {
-      fail(label(graph_, i), ": activations of ", edge.size(), " bytes exceed the memory limit of ", limit_, " bytes");
+      fail_at(graph_, i, "activations of ", edge.size(), " bytes exceed the memory limit of ", limit_, " bytes");
     }
     live.erase(std::remove_if(live.begin(), live.end(), [i](const Live& l) { return l.last < i; }), live.end());
     const std::size_t size = round_up(edge.size() + kSlack, kAlignment);
@@ -221,9 +222,12 @@ void Network::return_scratch(unsigned threads, AlignedBuffer buffer) const {
 }
 
 std::vector<std::size_t> Network::lif_nodes() const {
-  std::vector<std::size_t> indices;
+  const auto fires = [](const Node& node) { return node.op == Op::Lif; };
+  std::vector<std::size_t> indices(
+      static_cast<std::size_t>(std::count_if(graph_.nodes.begin(), graph_.nodes.end(), fires)));
+  auto next = indices.begin();
   for (std::size_t i = 0; i < graph_.nodes.size(); ++i) {
-    if (graph_.nodes[i].op == Op::Lif) indices.push_back(i);
+    if (fires(graph_.nodes[i])) *next++ = i;
   }
   return indices;
 }
@@ -232,16 +236,18 @@ std::uint32_t Network::self_test() const {
   const std::size_t sample = graph_.sample_size(), classes = graph_.readout().channels;
   const std::size_t logits_at = sample + padding(sample, 4), record = logits_at + (classes + 1) * 4;
   std::vector<std::int32_t> logits(classes);
-  std::vector<std::vector<std::uint8_t>> spikes;
+  const std::vector<std::size_t> lifs = lif_nodes();
+  std::vector<std::vector<std::uint8_t>> spikes(lifs.size());
   Outputs outputs;
   outputs.logits = logits.data();
+  outputs.spikes = std::vector<std::uint8_t*>(lifs.size());
   Budget budget(limit_);
-  for (const std::size_t i : lif_nodes()) {
-    const std::uint64_t size = graph_.time_steps * graph_.nodes[i].size();
-    budget.charge(size, "TESTVEC: spikes of " + label(graph_, i));
-    spikes.emplace_back(size);
+  for (std::size_t i = 0; i < lifs.size(); ++i) {
+    const std::uint64_t size = graph_.time_steps * graph_.nodes[lifs[i]].size();
+    budget.charge(size, "spikes of its test vectors", &graph_, lifs[i]);
+    spikes[i] = std::vector<std::uint8_t>(size);
+    outputs.spikes[i] = spikes[i].data();
   }
-  for (auto& s : spikes) outputs.spikes.push_back(s.data());
 
   for (std::uint32_t i = 0; i < graph_.test_vectors.count; ++i) {
     const std::uint8_t* data = graph_.test_vectors.body.data + i * record;

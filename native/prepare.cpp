@@ -9,16 +9,18 @@ namespace {
 // Words of one weight row: bit planes of b-bit numbers, or int16 values.
 class RowPacker {
  public:
-  RowPacker(const Projection& p, std::uint32_t bits) : p_(p), bits_(bits) {}
+  RowPacker(const Projection& p, const Node& node) : p_(p), node_(node) {}
 
   // Row `lane` of the block at `block`; input (tap, channel) is lane number `position` of the gathered row.
-  void set(std::uint32_t* block, std::size_t lane, std::size_t position, std::int8_t weight) const {
+  void set(std::uint32_t* block, std::size_t lane, std::size_t position, std::int8_t unpacked) const {
+    const int weight = node_.weight(unpacked);
     if (p_.path != Projection::Path::Bits) {
       const auto value = static_cast<std::uint32_t>(static_cast<std::uint16_t>(weight));
       block[position / 2 * kLanes + lane] |= value << (position % 2 * 16);
       return;
     }
-    const auto code = bits_ == 1 ? static_cast<std::uint32_t>(weight > 0) : static_cast<std::uint32_t>(weight);
+    // An odd weight is 2 code + 1, the code a two's complement number of as many bits.
+    const auto code = static_cast<std::uint32_t>(node_.odd_levels() ? (weight - 1) / 2 : weight);
     for (std::size_t plane = 0; plane < p_.planes; ++plane) {
       const std::uint32_t bit = (code >> plane) & 1;
       block[(plane * p_.words + position / 32) * kLanes + lane] |= bit << (position % 32);
@@ -27,11 +29,11 @@ class RowPacker {
 
  private:
   const Projection& p_;
-  std::uint32_t bits_;
+  const Node& node_;
 };
 
-void allocate(Projection& p, std::size_t bytes, const std::string& where, Budget& budget) {
-  budget.charge(bytes, where + " prepared weights");
+void allocate(Projection& p, std::size_t bytes, const Graph& graph, std::size_t index, Budget& budget) {
+  budget.charge(bytes, "prepared weights", &graph, index);
   p.weights = AlignedBuffer(bytes);
   std::memset(p.weights.data(), 0, bytes);
 }
@@ -80,7 +82,7 @@ Projection prepare_projection(const Graph& graph, std::size_t index, const Edge&
   std::size_t tap_lanes = source.lanes();  // of a row that a kernel reads
   if (p.groups == 1) {
     p.path = source.bits ? Projection::Path::Bits : Projection::Path::Values;
-    p.one_bit = source.bits && node.bits == 1;
+    p.counts_ones = source.bits && node.odd_levels();
     p.planes = source.bits ? node.bits : 1;
   } else {
     p.path = p.group_inputs == 1 && p.group_outputs == 1 ? Projection::Path::Depthwise : Projection::Path::Grouped;
@@ -94,13 +96,15 @@ Projection prepare_projection(const Graph& graph, std::size_t index, const Edge&
   const std::size_t taps = p.taps();
   if (p.path == Projection::Path::Depthwise) {
     const std::size_t lanes = round_up(node.channels, kLanes);
-    allocate(p, taps * lanes * sizeof(std::int16_t), label(graph, index), budget);
+    allocate(p, taps * lanes * sizeof(std::int16_t), graph, index, budget);
     auto* out = reinterpret_cast<std::int16_t*>(p.weights.data());
-    for (std::size_t i = 0; i < weights.size(); ++i) out[i % taps * lanes + i / taps] = weights[i];
+    for (std::size_t i = 0; i < weights.size(); ++i) {
+      out[i % taps * lanes + i / taps] = static_cast<std::int16_t>(node.weight(weights[i]));
+    }
     return p;
   }
-  allocate(p, p.groups * p.blocks * p.block_words() * sizeof(std::uint32_t), label(graph, index), budget);
-  const RowPacker packer(p, node.bits);
+  allocate(p, p.groups * p.blocks * p.block_words() * sizeof(std::uint32_t), graph, index, budget);
+  const RowPacker packer(p, node);
   auto* words = reinterpret_cast<std::uint32_t*>(p.weights.data());
   const std::int8_t* w = weights.data();
   for (std::size_t m = 0; m < node.channels; ++m) {
@@ -132,7 +136,8 @@ ReadoutWeights prepare_readout(const Graph& graph, const Edge& source, Budget& b
   const std::size_t pixels = node.option == 1 ? 1 : source.pixels();
   ReadoutWeights readout;
   readout.features = pixels * source.lanes();
-  budget.charge(node.channels * readout.features, label(graph, graph.nodes.size() - 1) + " prepared weights");
+  readout.halved = node.halved();
+  budget.charge(node.channels * readout.features, "prepared weights", &graph, graph.nodes.size() - 1);
   readout.weights.assign(node.channels * readout.features, 0);
   const Unpacked unpacked(graph, graph.nodes.size() - 1, budget);
   const std::int8_t* w = unpacked.values.data();

@@ -61,7 +61,7 @@ struct Projection {
   std::size_t kernel_height = 0, kernel_width = 0, stride = 1, padding = 0;
   std::size_t out_width = 0;
   std::size_t groups = 1, group_inputs = 0, group_outputs = 0;
-  bool one_bit = false;
+  bool counts_ones = false;  // rows of bits meet weights of odd levels
 
   std::size_t row_bytes = 0, row_words = 0;  // a gathered row: [taps][pixel bytes] of the source
   std::size_t words = 0;                     // that a kernel reads per row (of one group)
@@ -84,7 +84,7 @@ class Unpacked {
  public:
   Unpacked(const Graph& graph, std::size_t index, Budget& budget)
       : budget_(budget), size_(graph.nodes[index].weight_inputs * graph.nodes[index].channels) {
-    budget_.charge(size_, label(graph, index) + " weights");
+    budget_.charge(size_, "weights", &graph, index);
     values = graph.nodes[index].unpack_weights();
   }
   ~Unpacked() { budget_.release(size_); }
@@ -109,6 +109,7 @@ LifParams prepare_lif(const Node& node, Budget& budget);
 // Readout weights [classes][features], features in the order of the stored edge.
 struct ReadoutWeights {
   std::size_t features = 0;
+  bool halved = false;  // see Node::unpack_weights
   std::vector<std::int8_t> weights;
 };
 

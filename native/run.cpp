@@ -3,7 +3,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstring>
-#include <deque>
+#include <memory>
 
 #include "runner.hpp"
 
@@ -86,11 +86,15 @@ void Runner::readout(std::int32_t* logits, std::int32_t* steps) {
     }
   };
   const auto write = [&](std::int32_t* out, std::uint32_t count) {
+    std::uint32_t total = 0;  // of all features, once for every weight of 2 v + 1
+    if (readout.halved) {
+      for (std::size_t i = 0; i < readout.features; ++i) total += static_cast<std::uint32_t>(features[i]);
+    }
     for (std::size_t m = 0; m < node.channels; ++m) {
       const std::int8_t* weights = readout.weights.data() + m * readout.features;
-      const std::int32_t sum = kernels_.dot_features(weights, features, readout.features);
+      const auto sum = static_cast<std::uint32_t>(kernels_.dot_features(weights, features, readout.features));
       const std::uint32_t bias = static_cast<std::uint32_t>(node.params[0][m]) * count;
-      out[m] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sum) + bias);
+      out[m] = static_cast<std::int32_t>((readout.halved ? 2 * sum + total : sum) + bias);
     }
   };
   if (logits) {
@@ -122,14 +126,15 @@ void Network::run(const std::uint8_t* samples, std::size_t n, const Outputs& out
   if (n == 0) return;
   const std::size_t classes = graph_.readout().channels, steps = graph_.time_steps;
   const std::vector<std::size_t> lifs = outputs.spikes.empty() ? std::vector<std::size_t>() : lif_nodes();
-  const auto run_samples = [&](Runner& runner, std::vector<std::uint8_t*>& spikes, Span range) {
+  // `spikes` has a place for every Lif.
+  const auto run_samples = [&](Runner& runner, std::uint8_t** spikes, Span range) {
     for (std::size_t i = range.first; i < range.last; ++i) {
       for (std::size_t s = 0; s < lifs.size(); ++s) {
         spikes[s] = outputs.spikes[s] + i * steps * graph_.nodes[lifs[s]].size();
       }
       runner.run(samples + i * graph_.sample_size(), outputs.logits ? outputs.logits + i * classes : nullptr,
                  outputs.steps ? outputs.steps + i * steps * classes : nullptr,
-                 outputs.spikes.empty() ? nullptr : spikes.data());
+                 outputs.spikes.empty() ? nullptr : spikes);
     }
   };
   const Team team(threads);
@@ -137,16 +142,18 @@ void Network::run(const std::uint8_t* samples, std::size_t n, const Outputs& out
   if (size == 1 || n < size) {
     Runner runner(*this, team);
     std::vector<std::uint8_t*> spikes(lifs.size());
-    run_samples(runner, spikes, {0, n});
+    run_samples(runner, spikes.data(), {0, n});
     return;
   }
   // Whole samples for each thread: nobody waits for anybody.
   const Team alone(1);
   // Allocated here: parts must not throw.
-  std::deque<Runner> runners;
-  std::vector<std::vector<std::uint8_t*>> spikes(size, std::vector<std::uint8_t*>(lifs.size()));
-  for (unsigned part = 0; part < size; ++part) runners.emplace_back(*this, alone);
-  team.run(size, [&](unsigned part) { run_samples(runners[part], spikes[part], split(n, size, part)); });
+  std::vector<std::unique_ptr<Runner>> runners(size);
+  std::vector<std::uint8_t*> spikes(size * lifs.size());
+  for (auto& runner : runners) runner = std::make_unique<Runner>(*this, alone);
+  team.run(size, [&](unsigned part) {
+    run_samples(*runners[part], spikes.data() + part * lifs.size(), split(n, size, part));
+  });
 }
 
 std::vector<double> Network::profile(const std::uint8_t* sample, unsigned repeats) const {

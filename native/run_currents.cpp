@@ -44,8 +44,8 @@ void Runner::current(std::size_t source, std::uint32_t slot, const Piece& piece,
     grouped(p, piece.part, row_count, tile.wide(), tile.lanes);
     return;
   }
-  auto* ones = own<std::int32_t>(piece.part, net_.scratch_.local.ones);
-  if (p.one_bit) kernels_.count_ones(rows, row_count, p.words, ones);
+  auto* ones = p.counts_ones ? own<std::int32_t>(piece.part, net_.scratch_.local.ones) : nullptr;
+  if (ones) kernels_.count_ones(rows, row_count, p.words, ones);
   const std::size_t first = channels.first / kLanes, last = (channels.last + kLanes - 1) / kLanes;
   const std::size_t block_bytes = kLanes * (tile.narrow ? sizeof(std::int16_t) : sizeof(std::int32_t));
   auto* out = static_cast<std::uint8_t*>(tile.out) + first * block_bytes;

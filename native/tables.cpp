@@ -193,15 +193,15 @@ TableLayer plan_tables(const TableKernels& kernels, const TableSource& source, c
   // Each table is shifted up by the sum of its negative entries.
   const Split split{layer.planes, layer.shift};
   std::vector<std::int64_t> lifted(layer.channels);
-  layer.low.resize(layer.channels);
-  layer.high.resize(layer.channels);
+  layer.low = std::vector<std::int64_t>(layer.channels);
+  layer.high = std::vector<std::int64_t>(layer.channels);
   each_weight(layer, kernels.group, source.channels, weights, [&](std::size_t m, std::size_t, std::size_t, int w) {
     (w > 0 ? layer.high : layer.low)[m] += w;
     for (std::size_t plane = 0; plane < split.planes; ++plane) {
       lifted[m] += std::int64_t{std::max(0, -split.part(w, plane))} << (plane * split.shift);
     }
   });
-  layer.start.resize(layer.channels);
+  layer.start = std::vector<std::int16_t>(layer.channels);
   layer.currents_fit_int16 = true;
   for (std::size_t m = 0; m < layer.channels; ++m) {
     layer.start[m] = static_cast<std::int16_t>(-lifted[m]);
@@ -244,14 +244,20 @@ TableLif prepare_table_lif(const TableLayer& layer, const Node& node, std::size_
   TableLif lif;
   const std::vector<std::int32_t>&multiplier = node.params[0], &bias = node.params[1], &shift = node.params[3];
   const bool scaled = std::any_of(multiplier.begin(), multiplier.end(), [](std::int32_t x) { return x != 1; });
-  for (std::size_t c = 0; c < layer.channels; ++c) {
-    lif.start.push_back(low(std::int64_t{layer.start[c]} + (scaled ? 0 : bias[c])));
-    lif.threshold.push_back(low(node.params[2][c]));
-    if (scaled) lif.multiplier.push_back(low(multiplier[c]));
-    if (scaled) lif.bias.push_back(low(bias[c]));
+  const std::size_t channels = layer.channels, factors = scaled ? channels : 0;
+  lif.start = std::vector<std::int16_t>(channels);
+  lif.threshold = std::vector<std::int16_t>(channels);
+  lif.multiplier = std::vector<std::int16_t>(factors);
+  lif.bias = std::vector<std::int16_t>(factors);
+  for (std::size_t c = 0; c < channels; ++c) {
+    lif.start[c] = low(std::int64_t{layer.start[c]} + (scaled ? 0 : bias[c]));
+    lif.threshold[c] = low(node.params[2][c]);
+    if (!scaled) continue;
+    lif.multiplier[c] = low(multiplier[c]);
+    lif.bias[c] = low(bias[c]);
   }
   if (std::any_of(shift.begin(), shift.end(), [](std::int32_t x) { return x != 0; })) {
-    for (const std::int32_t x : shift) lif.shift.push_back(static_cast<std::uint8_t>(x));
+    lif.shift = std::vector<std::uint8_t>(shift.begin(), shift.end());
   }
   lif.limit = low((std::int64_t{1} << (node.bits - 1)) - 1);
   lif.leak_shift = static_cast<std::int32_t>(node.option);

@@ -1,11 +1,11 @@
 // AVX2 tables: from currents to channel bits. Included by tables_avx2.cpp.
 
 // 32 pixels of one channel; `Plain`: nothing is multiplied, shifted or clipped.
-template <bool Soft, bool Plain>
+template <bool Plain>
 void lif_rows(const TableLifTask& task) {
   const TableLif& lif = *task.lif;
   const std::size_t blocks = (task.pixels + 31) / 32;
-  const bool leaks = lif.leak_shift != 0, scales = !lif.multiplier.empty();
+  const bool leaks = lif.leak_shift != 0, scales = !lif.multiplier.empty(), soft = lif.soft_reset;
   const __m128i leak = _mm_cvtsi32_si128(lif.leak_shift);
   const __m256i limit = _mm256_set1_epi16(lif.limit), lowest = _mm256_set1_epi16(static_cast<short>(-lif.limit));
   for (std::size_t c = 0; c < task.channels; ++c) {
@@ -30,7 +30,7 @@ void lif_rows(const TableLifTask& task) {
           if (leaks) carry[i] = _mm256_sub_epi16(carry[i], _mm256_sra_epi16(carry[i], leak));
           u = _mm256_add_epi16(u, carry[i]);
           silent[i] = _mm256_cmpgt_epi16(threshold, u);
-          carry[i] = Soft ? _mm256_sub_epi16(u, _mm256_andnot_si256(silent[i], threshold))
+          carry[i] = soft ? _mm256_sub_epi16(u, _mm256_andnot_si256(silent[i], threshold))
                           : _mm256_and_si256(u, silent[i]);
           if constexpr (!Plain) {
             // carry + half might leave 16 bits, so rounding adds the last bit that is shifted out instead.
@@ -49,11 +49,7 @@ void lif_rows(const TableLifTask& task) {
 
 void lif(const TableLifTask& task) {
   const bool plain = task.lif->multiplier.empty() && task.lif->shift.empty() && !task.lif->clips;
-  if (task.lif->soft_reset) {
-    plain ? lif_rows<true, true>(task) : lif_rows<true, false>(task);
-  } else {
-    plain ? lif_rows<false, true>(task) : lif_rows<false, false>(task);
-  }
+  plain ? lif_rows<true>(task) : lif_rows<false>(task);
 }
 
 // 32 pixels of 8 channels as bytes.

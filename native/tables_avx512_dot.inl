@@ -7,8 +7,9 @@ struct BlockTask {
   const std::uint32_t *runs, *runs_end;
   const std::uint8_t* indices;
   std::uint8_t* sums;  // [column][vector][2] of the blocks before and, unless this is the last one, with it
-  bool add;            // there are blocks before
-  std::int16_t start[kColumns];  // from here: the last block
+  bool add, last;      // there are blocks before; there are none behind
+  std::size_t planes;  // columns per channel, from here on for the last block
+  std::int16_t start[kColumns];
   __m128i shift;
   std::int16_t* out;
   std::size_t out_stride;
@@ -123,10 +124,8 @@ template <>
 #undef LOOK_UP_LAST
 #undef RESULT
 
-// What becomes of a block: its sums wait for the next one, or are currents of one or two columns per channel.
-enum class Then { Wait, Finish, FinishTwoPlanes };
-
-template <int V, Then kThen>
+// Sums wait for the next block, or become currents of one or two columns per channel.
+template <int V>
 [[gnu::noinline]] void table_block(const BlockTask& task) {
   constexpr int kSums = static_cast<int>(kColumns) * V;
   Sums<V> wide;
@@ -137,7 +136,7 @@ template <int V, Then kThen>
       wide.odd[i] = _mm512_add_epi16(wide.odd[i], load(task.sums + 128 * i + 64));
     });
   }
-  if constexpr (kThen == Then::Wait) {
+  if (!task.last) {
     unroll<kSums>([&](int i) {
       store(task.sums + 128 * i, wide.both[i]);
       store(task.sums + 128 * i + 64, wide.odd[i]);
@@ -146,15 +145,17 @@ template <int V, Then kThen>
   }
   // Even bytes are rows 0 to 31, odd ones 32 to 63.
   unroll<kSums>([&](int i) { wide.both[i] = _mm512_sub_epi16(wide.both[i], _mm512_slli_epi16(wide.odd[i], 8)); });
-  constexpr int kChannels = kThen == Then::Finish ? kColumns : 1;
-  unroll<kChannels>([&](int c) {
+  if (task.planes == 2) {
+    unroll<V>([&](int v) {
+      wide.both[v] = _mm512_add_epi16(wide.both[v], _mm512_sll_epi16(wide.both[V + v], task.shift));
+      wide.odd[v] = _mm512_add_epi16(wide.odd[v], _mm512_sll_epi16(wide.odd[V + v], task.shift));
+    });
+  }
+  unroll<static_cast<int>(kColumns)>([&](int c) {
+    if (c != 0 && task.planes == 2) return;
     const __m512i start = _mm512_set1_epi16(task.start[c]);
     unroll<V>([&](int v) {
-      __m512i even = wide.both[c * V + v], odd = wide.odd[c * V + v];
-      if constexpr (kThen == Then::FinishTwoPlanes) {
-        even = _mm512_add_epi16(even, _mm512_sll_epi16(wide.both[V + v], task.shift));
-        odd = _mm512_add_epi16(odd, _mm512_sll_epi16(wide.odd[V + v], task.shift));
-      }
+      const __m512i even = wide.both[c * V + v], odd = wide.odd[c * V + v];
       std::int16_t* out = task.out + c * task.out_stride + v * kRows;
       store(out, _mm512_add_epi16(even, start));
       store(out + 32, _mm512_add_epi16(odd, start));
@@ -162,48 +163,38 @@ template <int V, Then kThen>
   });
 }
 
-using Block = void (*)(const BlockTask&);
-
-template <Then kThen>
-Block block_of(std::size_t vectors) {
-  static constexpr Block kBlocks[] = {table_block<1, kThen>, table_block<2, kThen>, table_block<3, kThen>,
-                                      table_block<4, kThen>};
-  return kBlocks[vectors - 1];
-}
-
 void dot(const TableDotTask& task) {
+  static constexpr void (*kBlocks[])(const BlockTask&) = {table_block<1>, table_block<2>, table_block<3>,
+                                                          table_block<4>};
   const TableLayer& layer = *task.layer;
   const std::size_t per_tile = kColumns / layer.planes, end = task.first_channel + task.channels;
   const std::size_t end_tile = (end + per_tile - 1) / per_tile;
   BlockTask block{};
+  block.planes = layer.planes;
   block.shift = _mm_cvtsi32_si128(static_cast<int>(layer.shift));
   block.out_stride = layer.row_stride();
   for (std::size_t first = task.first_channel / per_tile; first < end_tile;) {
     const std::size_t pass_end = std::min(end_tile, (first / kTablePass + 1) * kTablePass);
     for (std::size_t chunk = 0; chunk < task.vectors; chunk += kTableChunk) {
       const std::size_t vectors = std::min(kTableChunk, task.vectors - chunk);
-      const Block wait = block_of<Then::Wait>(vectors);
-      const Block finish =
-          layer.planes == 1 ? block_of<Then::Finish>(vectors) : block_of<Then::FinishTwoPlanes>(vectors);
       block.indices = task.indices + chunk * kRows * layer.lookups;
       for (std::size_t b = 0; b < layer.blocks; ++b) {
         block.add = b != 0;
+        block.last = b + 1 == layer.blocks;
         block.lookups = layer.lookups_in(b);
         for (std::size_t tile = first; tile < pass_end; ++tile) {
           block.tables = layer.tables.data() + layer.place(tile, b);
           block.runs = layer.runs.data() + layer.first_run[tile * layer.blocks + b];
           block.runs_end = layer.runs.data() + layer.first_run[tile * layer.blocks + b + 1];
           block.sums = task.sums + (tile - first) * 2 * kColumns * kTableChunk * kRows;
-          if (b + 1 < layer.blocks) {
-            wait(block);
-            continue;
+          if (block.last) {
+            for (std::size_t c = 0; c < per_tile; ++c) {  // columns of absent channels are computed and land in `out`
+              const std::size_t channel = tile * per_tile + c;
+              block.start[c] = channel < layer.channels ? task.start[channel] : std::int16_t{0};
+            }
+            block.out = task.out + (tile * per_tile - task.first_channel) * block.out_stride + chunk * kRows;
           }
-          for (std::size_t c = 0; c < per_tile; ++c) {  // columns of absent channels are computed and land in `out`
-            const std::size_t channel = tile * per_tile + c;
-            block.start[c] = channel < layer.channels ? task.start[channel] : std::int16_t{0};
-          }
-          block.out = task.out + (tile * per_tile - task.first_channel) * block.out_stride + chunk * kRows;
-          finish(block);
+          kBlocks[vectors - 1](block);
         }
         block.indices += block.lookups * vectors * kRows;
       }

@@ -2,11 +2,11 @@
 
 // N channels at once, so that one's additions fill the waits of the others. `Plain`: nothing is multiplied, shifted or
 // clipped.
-template <int N, bool Soft, bool Plain>
+template <int N, bool Plain>
 void lif_channels(const TableLifTask& task, std::size_t first) {
   const TableLif& lif = *task.lif;
   const std::size_t blocks = (task.pixels + 31) / 32, channel = task.first_channel + first;
-  const bool leaks = lif.leak_shift != 0, scales = !lif.multiplier.empty();
+  const bool leaks = lif.leak_shift != 0, scales = !lif.multiplier.empty(), soft = lif.soft_reset;
   const __m128i leak = _mm_cvtsi32_si128(lif.leak_shift);
   const __m512i limit = _mm512_set1_epi16(lif.limit), lowest = _mm512_set1_epi16(static_cast<short>(-lif.limit));
   __m512i threshold[N], multiplier[N], bias[N], round_bit[N];
@@ -37,15 +37,9 @@ void lif_channels(const TableLifTask& task, std::size_t first) {
         }
         if (leaks) carry[i] = _mm512_sub_epi16(carry[i], _mm512_sra_epi16(carry[i], leak));
         u = _mm512_add_epi16(u, carry[i]);
-        if constexpr (Soft) {
-          const __mmask32 spikes = _mm512_cmpge_epi16_mask(u, threshold[i]);
-          out[n * task.steps * blocks] = spikes;
-          carry[i] = _mm512_mask_sub_epi16(u, spikes, u, threshold[i]);
-        } else {
-          const __mmask32 silent = _mm512_cmplt_epi16_mask(u, threshold[i]);
-          out[n * task.steps * blocks] = ~silent;
-          carry[i] = _mm512_maskz_mov_epi16(silent, u);
-        }
+        const __mmask32 silent = _mm512_cmplt_epi16_mask(u, threshold[i]);
+        out[n * task.steps * blocks] = ~silent;
+        carry[i] = soft ? _mm512_mask_sub_epi16(u, ~silent, u, threshold[i]) : _mm512_maskz_mov_epi16(silent, u);
         if constexpr (!Plain) {
           // carry + half might leave 16 bits, so rounding adds the last bit that is shifted out instead.
           const __m512i round = _mm512_and_si512(_mm512_sra_epi16(carry[i], round_shift[i]), round_bit[i]);
@@ -58,20 +52,16 @@ void lif_channels(const TableLifTask& task, std::size_t first) {
   }
 }
 
-template <bool Soft, bool Plain>
+template <bool Plain>
 void lif_rows(const TableLifTask& task) {
   std::size_t c = 0;
-  for (; c + 4 <= task.channels; c += 4) lif_channels<4, Soft, Plain>(task, c);
-  for (; c < task.channels; ++c) lif_channels<1, Soft, Plain>(task, c);
+  for (; c + 4 <= task.channels; c += 4) lif_channels<4, Plain>(task, c);
+  for (; c < task.channels; ++c) lif_channels<1, Plain>(task, c);
 }
 
 void lif(const TableLifTask& task) {
   const bool plain = task.lif->multiplier.empty() && task.lif->shift.empty() && !task.lif->clips;
-  if (task.lif->soft_reset) {
-    plain ? lif_rows<true, true>(task) : lif_rows<true, false>(task);
-  } else {
-    plain ? lif_rows<false, true>(task) : lif_rows<false, false>(task);
-  }
+  plain ? lif_rows<true>(task) : lif_rows<false>(task);
 }
 
 // 32 pixels of 16 channels as words.

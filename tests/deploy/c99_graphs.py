@@ -36,42 +36,52 @@ def lif(
     return ir.Lif(sources, multiplier, bias, threshold, shift, bits, leak, soft)
 
 
-def readout(rng: Rng, source: int, features: int, bits: int, *, pool: bool = False) -> ir.Readout:
-    return ir.Readout(
-        source, random_weight(rng, (7, features), bits), rng.integers(-99, 99, 7).astype(np.int32), bits, pool
-    )
+def readout(rng: Rng, source: int, features: int, bits: int, *, pool: bool = False, odd: bool = False) -> ir.Readout:
+    weight = random_weight(rng, (7, features), bits, odd=odd)
+    return ir.Readout(source, weight, rng.integers(-99, 99, 7).astype(np.int32), bits, pool, odd)
 
 
-def chain(rng: Rng, channels: list[int], bits: list[int], steps: int, *, frames: bool, side: int = 4) -> ir.Graph:
+def chain(
+    rng: Rng, channels: list[int], bits: list[int], steps: int, *, frames: bool, side: int = 4, odd: bool = False
+) -> ir.Graph:
     """3x3 convolutions one after the other on a side x (side + 1) image."""
     extreme = bool(rng.random() < 0.5)
     nodes: list[ir.Node] = [ir.Input(2, side, side + 1, steps if frames else 1, (3, 200))]
     count = 2
     for wanted, b in zip(channels, bits, strict=True):
-        weight = random_weight(rng, (wanted, count, 3, 3), b, extreme=extreme)
+        marked = odd and b > 1
+        weight = random_weight(rng, (wanted, count, 3, 3), b, extreme=extreme, odd=marked)
         first = len(nodes) == 1
-        nodes.append(ir.Conv(len(nodes) - 1, weight, b, padding=1))
+        nodes.append(ir.Conv(len(nodes) - 1, weight, b, padding=1, odd=marked))
         scale = 2**b * (200 if first else 2 + count // 4)
         membrane, soft = int(rng.integers(2, 17)), bool(rng.random() < 0.5)
         nodes.append(lif(rng, (len(nodes) - 1,), wanted, scale, bits=membrane, leak=int(rng.integers(0, 4)), soft=soft))
         count = wanted
-    nodes.append(readout(rng, len(nodes) - 1, count * side * (side + 1), bits[-1]))
+    nodes.append(readout(rng, len(nodes) - 1, count * side * (side + 1), bits[-1], odd=odd and bits[-1] > 1))
     return ir.Graph(steps, nodes)
 
 
-def grouped(rng: Rng, bits: int) -> ir.Graph:
+def grouped(rng: Rng, bits: int, odd: bool = False) -> ir.Graph:
     """Groups of many, few and single channels, of the input, of spikes and of counts; stride 2; two sources."""
     nodes: list[ir.Node] = [ir.Input(4, 6, 5, 1, (10, 20, 30, 40))]
     nodes += [ir.Conv(0, random_weight(rng, (24, 2, 3, 3), 8), 8, padding=1, groups=2), lif(rng, (1,), 24, 4000)]
-    nodes += [ir.Conv(2, random_weight(rng, (24, 1, 3, 3), bits), bits, padding=1, groups=24)]  # depthwise
-    nodes += [ir.Conv(2, random_weight(rng, (24, 12, 1, 1), bits), bits, groups=2), lif(rng, (3, 4), 24, 6 * 2**bits)]
+    nodes += [
+        ir.Conv(2, random_weight(rng, (24, 1, 3, 3), bits, odd=odd), bits, padding=1, groups=24, odd=odd)
+    ]  # depthwise
+    nodes += [
+        ir.Conv(2, random_weight(rng, (24, 12, 1, 1), bits, odd=odd), bits, groups=2, odd=odd),
+        lif(rng, (3, 4), 24, 6 * 2**bits),
+    ]
     nodes += [ir.Add(2, 5)]
-    nodes += [ir.Conv(6, random_weight(rng, (30, 8, 3, 2), bits), bits, stride=2, padding=1, groups=3)]  # of counts
+    nodes += [ir.Conv(6, random_weight(rng, (30, 8, 3, 2), bits, odd=odd), bits, 2, 1, 3, odd)]  # of counts
     nodes += [lif(rng, (7,), 30, 8 * 2**bits, soft=True)]
-    nodes += [ir.Conv(6, random_weight(rng, (24, 1, 2, 2), bits), bits, groups=24), lif(rng, (9,), 24, 3 * 2**bits)]
-    nodes += [ir.OrPool(10, 3, 2, 1), ir.Linear(8, random_weight(rng, (9, 30 * 3 * 3), bits), bits)]
+    nodes += [
+        ir.Conv(6, random_weight(rng, (24, 1, 2, 2), bits, odd=odd), bits, groups=24, odd=odd),
+        lif(rng, (9,), 24, 3 * 2**bits),
+    ]
+    nodes += [ir.OrPool(10, 3, 2, 1), ir.Linear(8, random_weight(rng, (9, 30 * 3 * 3), bits, odd=odd), bits, odd)]
     nodes += [lif(rng, (12,), 9, 20 * 2**bits), ir.Linear(11, random_weight(rng, (9, 24 * 3 * 2), 1), 1)]
-    nodes += [lif(rng, (14,), 9, 20), ir.Add(13, 15), readout(rng, 16, 9, bits, pool=True)]
+    nodes += [lif(rng, (14,), 9, 20), ir.Add(13, 15), readout(rng, 16, 9, bits, pool=True, odd=odd)]
     return ir.Graph(3, nodes)
 
 

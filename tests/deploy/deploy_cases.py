@@ -17,6 +17,9 @@ from bitspike.layers import AvgPool, ConvBN, LinearBN, MaxPool, Readout, Spiking
 from bitspike.models import list_models
 from bitspike.neurons import LIF
 
+CURRENT_STREAMS = {"sei_resnet"}  # real-valued currents between units; refused, see test_deploy_self_ensemble
+DEPLOYABLE = [name for name in list_models() if name not in CURRENT_STREAMS]
+
 
 @dataclass(frozen=True)
 class Case:
@@ -68,7 +71,8 @@ def _random(model: nn.Module, generator: torch.Generator) -> None:
     for norm in _norms(model):
         n = norm.num_features
         norm.weight.data.copy_(torch.randn(n, generator=generator) * 10 ** (torch.rand(n, generator=generator) * 3 - 2))
-        norm.bias.data.copy_(torch.randn(n, generator=generator) * 2)
+        # More than 8 thresholds of 0.5 next to no gain would be refused: 2^21 units each, and 2^24 is the limit.
+        norm.bias.data.copy_((torch.randn(n, generator=generator) * 2).clamp(-3, 3))
         norm.running_var.mul_(10 ** (2 * torch.rand(n, generator=generator) - 1))
 
 
@@ -80,7 +84,7 @@ LEAKS = [{}, {"leak_shift": 1}, {"leak_shift": 2}, {"leak_shift": 3}, {"leak": 1
 def table() -> list[Case]:
     """Every value of every choice on every model, then each pair that could interact."""
     cases = []
-    for model in list_models():
+    for model in DEPLOYABLE:
         for bits in (2, 4, 8, None):
             for reset in ("hard", "soft"):
                 cases.append(Case(model, bits, {"reset": reset}))
@@ -109,7 +113,7 @@ def sweep(count: int = 24) -> list[Case]:
 
     cases = []
     for seed in range(1, count + 1):
-        model = pick(list_models())
+        model = pick(DEPLOYABLE)
         options = {"T": pick([1, 2, 5])}
         if model == "vggsnn":
             options |= {"pool": pick(["max", "avg"]), "global_pool": pick([False, True])}

@@ -44,15 +44,23 @@ def test_channel_counts_and_all_bits(frames: bool, streaming: bool, tmp_path: Pa
     assert_exact(graph, tmp_path, streaming=streaming)
 
 
-@pytest.mark.parametrize("bits", range(1, 9))
-def test_low_bits_on_the_input_of_one_pixel(bits: int, tmp_path: Path) -> None:
-    graph = cases.chain(np.random.default_rng(bits), [6, 5], [bits, bits], steps=bits, frames=bits % 2 == 0, side=1)
+@pytest.mark.parametrize("streaming", [False, True], ids=["sequence", "streaming"])
+def test_odd_levels_at_channel_counts_and_all_bits(streaming: bool, tmp_path: Path) -> None:
+    channels, bits = [3, 7, 8, 9, 17, 24, 31, 33, 2], [8, 7, 2, 3, 4, 5, 6, 8, 8]
+    graph = cases.chain(np.random.default_rng(0), channels, bits, steps=3, frames=streaming, side=2, odd=True)
+    assert_exact(graph, tmp_path, streaming=streaming)
+
+
+@pytest.mark.parametrize(("bits", "odd"), [*((b, False) for b in range(1, 9)), *((b, True) for b in range(2, 9))])
+def test_low_bits_on_the_input_of_one_pixel(bits: int, odd: bool, tmp_path: Path) -> None:
+    rng, frames = np.random.default_rng(bits), bits % 2 == 0
+    graph = cases.chain(rng, [6, 5], [bits, bits], steps=bits, frames=frames, side=1, odd=odd)
     assert_exact(graph, tmp_path)
 
 
-@pytest.mark.parametrize("bits", [1, 4])
-def test_groups(bits: int, tmp_path: Path) -> None:
-    assert_exact(cases.grouped(np.random.default_rng(bits), bits), tmp_path, streaming=bits == 4)
+@pytest.mark.parametrize(("bits", "odd"), [(1, False), (4, False), (3, True), (8, True)])
+def test_groups(bits: int, odd: bool, tmp_path: Path) -> None:
+    assert_exact(cases.grouped(np.random.default_rng(bits), bits, odd), tmp_path, streaming=bits == 4)
 
 
 @pytest.mark.parametrize(("channels", "heads"), [(24, 3), (15, 3), (33, 1)])

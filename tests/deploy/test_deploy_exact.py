@@ -7,7 +7,7 @@ import copy
 import numpy as np
 import pytest
 import torch
-from deploy_cases import Case, Small, small, sweep, table
+from deploy_cases import DEPLOYABLE, Case, Small, small, sweep, table
 from helpers import calibrate, close, digits_net, images, synapses
 from torch import Tensor, nn
 
@@ -16,7 +16,6 @@ from bitspike.data import DataBundle
 from bitspike.deploy import compile, exact_model, integer_logits, ir, reference
 from bitspike.deploy.exact import ExactUnit
 from bitspike.learn import evaluate
-from bitspike.models import list_models
 from bitspike.neurons import observe_rates
 
 
@@ -64,7 +63,7 @@ def test_exact_forward_equals_the_graph_random_sweep(case: Case) -> None:
     assert_equal_bits(case.build(), case.samples())
 
 
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", DEPLOYABLE)
 def test_frames(name: str) -> None:
     case = Case(name, 4)
     frames = torch.stack([case.samples(), Case(name, seed=3).samples(), Case(name, seed=4).samples()], 1)

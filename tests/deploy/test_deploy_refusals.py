@@ -41,12 +41,6 @@ def norm(replacement: Callable[[], nn.Module]) -> Change:
     return lambda net: setattr(net.second.currents[0], "norm", replacement())
 
 
-def with_bias(net: Small) -> None:
-    layer = nn.Conv2d(4, 4, 3, padding=1, bias=True)
-    parametrize.register_parametrization(layer, "weight", StandardizedBinarizer())
-    net.second.currents[0].layer = layer
-
-
 def full_precision(net: Small) -> None:
     parametrize.remove_parametrizations(conv(net), "weight")
 
@@ -89,7 +83,6 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "circular": (lambda net: setattr(conv(net), "padding_mode", "circular"), "'second'.*padded"),
     "stride-2x1": (lambda net: setattr(conv(net), "stride", (2, 1)), "'second'.*stride"),
     "padding-word": (lambda net: setattr(conv(net), "padding", "same"), "'second'.*padding"),
-    "conv-bias": (with_bias, "'second'.*bias"),
     "norm-without-affine": (norm(lambda: nn.BatchNorm2d(4, affine=False)), "'second'"),
     "norm-without-statistics": (norm(lambda: nn.BatchNorm2d(4, track_running_stats=False)), "'second'"),
     "current-is-a-module": (

@@ -24,6 +24,7 @@ from bitspike.deploy import artifact, ir, reference
 from bitspike.errors import LoweringError
 
 from .corpus import native_checksums
+from .graphs import random_precision
 
 Values = NDArray[np.int64]
 
@@ -62,8 +63,8 @@ def describe(case: Case) -> Counter[str]:
     found[f"batch {len(case.samples)}"] += 1
     for kind in {type(n).__name__ for n in graph.nodes}:
         found[f"with {kind}"] += 1
-    for bits in {n.bits for n in graph.nodes if isinstance(n, ir.Conv | ir.Linear)}:
-        found[f"with {bits}-bit weights"] += 1
+    for bits, odd in {(n.bits, n.odd) for n in graph.nodes if isinstance(n, ir.Conv | ir.Linear)}:
+        found[f"with {bits}-bit{' odd' if odd else ''} weights"] += 1
     return found
 
 
@@ -163,16 +164,16 @@ class _Builder:
             groups = channels if rng.random() < 0.4 else int(rng.choice(divisors))
             if not same:
                 out = groups * int(rng.integers(1, max(2, 64 // groups + 1)))
-        bits = int(rng.integers(1, 9))
-        weight = self._weight((out, channels // groups, kh, kw), bits)
-        node = ir.Conv(source, weight, bits, stride, padding, groups)
+        bits, odd = random_precision(rng)
+        weight = self._weight((out, channels // groups, kh, kw), bits, odd)
+        node = ir.Conv(source, weight, bits, stride, padding, groups, odd)
         return self._append(node, reference._conv(self.values[source], node))
 
     def _linear(self, source: int, out: int) -> int:
-        bits = int(self.rng.integers(1, 9))
+        bits, odd = random_precision(self.rng)
         values = reference._flat(self.values[source])
-        weight = self._weight((out, values.shape[-1]), bits)
-        return self._append(ir.Linear(source, weight, bits), (values @ weight.T.astype(np.int64))[..., None, None])
+        weight = self._weight((out, values.shape[-1]), bits, odd)
+        return self._append(ir.Linear(source, weight, bits, odd), (values @ weight.T.astype(np.int64))[..., None, None])
 
     def _attention(self, query: int) -> None:
         rng = self.rng
@@ -209,13 +210,20 @@ class _Builder:
         rng, source = self.rng, len(self.nodes) - 1
         pool = bool(rng.random() < 0.5)
         features = self._shape(source)[0] if pool else int(np.prod(self._shape(source)))
-        classes, bits = int(rng.choice([1, 2, 3, 10, 17])), int(rng.integers(1, 9))
+        classes, (bits, odd) = int(rng.choice([1, 2, 3, 10, 17])), random_precision(rng)
         bias = rng.integers(-1000, 1001, classes).astype(np.int32)
-        self.nodes.append(ir.Readout(source, self._weight((classes, features), bits), bias, bits, pool))
+        self.nodes.append(ir.Readout(source, self._weight((classes, features), bits, odd), bias, bits, pool, odd))
 
     # --- weights and neurons ---
 
-    def _weight(self, shape: tuple[int, ...], bits: int) -> NDArray[np.int8]:
+    def _weight(self, shape: tuple[int, ...], bits: int, odd: bool) -> ir.Weight:
+        if odd:  # the levels 2 v + 1
+            halves = self._symmetric(shape, bits)
+            lowest = (self.rng.random(shape) < self.rng.choice([0, 0.05, 1])) & (halves == halves.min())
+            return (2 * np.where(lowest, -(2 ** (bits - 1)), halves) + 1).astype(ir.weight_type(bits, odd))
+        return self._symmetric(shape, bits).astype(np.int8)
+
+    def _symmetric(self, shape: tuple[int, ...], bits: int) -> Values:
         rng, top = self.rng, max(2 ** (bits - 1) - 1, 1)
         style = self.style or rng.choice(STYLES)
         if bits == 1:
@@ -237,7 +245,7 @@ class _Builder:
                 weight = weight * (rng.random(shape) < 0.2)
         if rng.random() < 0.2 and bits > 1:  # some rows of one value
             weight[rng.random(shape[0]) < 0.3] = int(rng.choice([0, top, -top]))
-        return weight.astype(np.int8)
+        return weight.astype(np.int64)
 
     def _neurons(self, *sources: int) -> int:
         rng, c = self.rng, self._shape(sources[0])[0]

@@ -30,15 +30,23 @@ def random_samples(rng: Rng, graph: ir.Graph, count: int) -> np.ndarray:
     return rng.integers(0, 256, (count, *frames, node.channels, node.height, node.width), np.uint8)
 
 
-def random_weight(rng: Rng, shape: tuple[int, ...], bits: int, *, extreme: bool = False) -> np.ndarray:
-    """Symmetric ``bits``-bit weights; ``extreme``: only the largest and smallest value, rows often uniform."""
-    top = max(2 ** (bits - 1) - 1, 1)
+def random_weight(
+    rng: Rng, shape: tuple[int, ...], bits: int, *, extreme: bool = False, odd: bool = False
+) -> ir.Weight:
+    """Symmetric ``bits``-bit weights, or of odd levels; ``extreme``: only the largest and smallest, rows often uniform."""
+    odd = odd or bits == 1
+    top = 2**bits - 1 if odd else 2 ** (bits - 1) - 1
     if extreme:
         signs = rng.choice([-1, 1], (shape[0], *(1 for _ in shape[1:]))) * rng.choice([-1, 1, 1, 1, 1], shape)
-        return (signs * top).astype(np.int8)
-    if bits == 1:
-        return rng.choice(np.array([-1, 1], np.int8), shape)
-    return rng.integers(-top, top + 1, shape).astype(np.int8)
+        return (signs * top).astype(ir.weight_type(bits, odd))
+    values = 2 * rng.integers(0, top + 1, shape) - top if odd else rng.integers(-top, top + 1, shape)
+    return values.astype(ir.weight_type(bits, odd))
+
+
+def random_precision(rng: Rng) -> tuple[int, bool]:
+    """(bits, odd) of a weight, in every combination."""
+    bits = int(rng.integers(1, 9))
+    return bits, bits > 1 and bool(rng.random() < 0.4)
 
 
 class _Builder:
@@ -61,10 +69,10 @@ class _Builder:
         last = len(self.nodes) - 1
         shape = self._shape(last)
         pool = bool(rng.random() < 0.5)
-        classes, bits = int(rng.integers(1, 12)), int(rng.integers(1, 9))
+        classes, (bits, odd) = int(rng.integers(1, 12)), random_precision(rng)
         features = shape[0] if pool else int(np.prod(shape))
-        weight = random_weight(rng, (classes, features), bits, extreme=self.extreme)
-        self.nodes.append(ir.Readout(last, weight, self._ints(classes, 1000), bits, pool))
+        weight = random_weight(rng, (classes, features), bits, extreme=self.extreme, odd=odd)
+        self.nodes.append(ir.Readout(last, weight, self._ints(classes, 1000), bits, pool, odd))
         names = [f"{type(n).__name__.lower()}{i}" for i, n in enumerate(self.nodes)] if rng.random() < 0.8 else []
         rates = [float(r) for r in rng.random(len(self.nodes)).astype(np.float32)] if rng.random() < 0.5 else []
         return ir.Graph(self.steps, self.nodes, names, rates, {"seed": "ä"} if rng.random() < 0.5 else {})
@@ -77,9 +85,10 @@ class _Builder:
         if choice == "conv":
             self._lif_after(self._project(source))
         elif choice == "linear":
-            bits = int(rng.integers(1, 9))
-            weight = random_weight(rng, (int(rng.integers(1, 40)), int(np.prod(shape))), bits, extreme=self.extreme)
-            self._lif_after(self._append(ir.Linear(source, weight, bits)))
+            bits, odd = random_precision(rng)
+            sizes = (int(rng.integers(1, 40)), int(np.prod(shape)))
+            weight = random_weight(rng, sizes, bits, extreme=self.extreme, odd=odd)
+            self._lif_after(self._append(ir.Linear(source, weight, bits, odd)))
         elif choice == "or" and self._is_spikes(source):
             kernel = int(rng.integers(1, 4))
             padding = int(rng.integers(0, kernel))
@@ -113,7 +122,7 @@ class _Builder:
         elif min(height, width) + 2 * padding < max(kh, kw):
             kh = kw = 1
             padding = 0
-        bits, out = int(rng.integers(1, 9)), int(rng.choice([1, 3, 7, 8, 16, 17, 24, 33]))
+        (bits, odd), out = random_precision(rng), int(rng.choice([1, 3, 7, 8, 16, 17, 24, 33]))
         groups = int(rng.choice([g for g in range(1, channels + 1) if channels % g == 0]))
         if same:
             groups, out = (groups if rng.random() < 0.3 else 1), channels
@@ -122,8 +131,8 @@ class _Builder:
         elif rng.random() < 0.5:
             out = channels
         out = out if groups == 1 or out == channels else groups * int(rng.integers(1, 4))
-        weight = random_weight(rng, (out, channels // groups, kh, kw), bits, extreme=self.extreme)
-        return self._append(ir.Conv(source, weight, bits, stride, padding, groups))
+        weight = random_weight(rng, (out, channels // groups, kh, kw), bits, extreme=self.extreme, odd=odd)
+        return self._append(ir.Conv(source, weight, bits, stride, padding, groups, odd))
 
     def _attention(self, query: int) -> None:
         """Query, key and value may be one edge, or edges of other sizes and channel counts."""

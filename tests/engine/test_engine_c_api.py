@@ -215,7 +215,6 @@ def test_exports_nothing_but_the_interface(built: Path) -> None:
     assert len(declared) == 16
 
 
-@pytest.mark.xfail(strict=True, reason="the three x86 levels of all kernel families take 269 kB, see footprint.json")
 def test_stripped_library_is_small(built: Path, tmp_path: Path) -> None:
     strip, target = compiler("strip"), tmp_path / "libbitspike.so"
     subprocess.run([strip, "-o", target, built / "libbitspike.so"], check=True)

@@ -48,7 +48,10 @@ def test_random_graphs_cover_every_node_and_option() -> None:
     assert {type(n) for n in nodes} == set(artifact.OPERATIONS)
     convs = [n for n in nodes if isinstance(n, ir.Conv)]
     lifs = [n for n in nodes if isinstance(n, ir.Lif)]
-    assert {n.bits for n in convs} == set(range(1, 9))
+    precisions = {(bits, odd) for bits in range(1, 9) for odd in (False, True)} - {(1, True)}
+    assert {(n.bits, n.odd) for n in convs} == precisions
+    assert {(n.bits, n.odd) for n in nodes if isinstance(n, ir.Linear)} == precisions
+    assert {n.odd for n in nodes if isinstance(n, ir.Readout) and n.bits == 8} == {False, True}
     assert {n.membrane_bits for n in lifs} == set(range(2, 17))
     assert {n.soft_reset for n in lifs} == {False, True}
     assert {len(n.sources) for n in lifs} == {1, 2}
@@ -57,10 +60,13 @@ def test_random_graphs_cover_every_node_and_option() -> None:
 
 
 @pytest.mark.parametrize("channels", [1, 7, 8, 9, 15, 16, 17, 31, 33, 130])
-@pytest.mark.parametrize("bits", [1, 2, 4, 8])
-def test_channel_counts_around_block_and_byte_sizes(channels: int, bits: int) -> None:
+@pytest.mark.parametrize(
+    ("bits", "odd"), [(1, False), (2, False), (4, False), (8, False), *((b, True) for b in (2, 5, 7, 8))]
+)
+def test_channel_counts_around_block_and_byte_sizes(channels: int, bits: int, odd: bool) -> None:
     rng = np.random.default_rng(channels)
-    assert_exact(_two_convs(rng, channels, bits, kernel=3, time_steps=3), rng.integers(0, 256, (2, 2, 4, 5), np.uint8))
+    graph = _two_convs(rng, channels, bits, kernel=3, time_steps=3, odd=odd)
+    assert_exact(graph, rng.integers(0, 256, (2, 2, 4, 5), np.uint8))
 
 
 @pytest.mark.parametrize("time_steps", [1, 2, 3, 4, 5, 8, 9, 33])
@@ -78,7 +84,9 @@ def test_long_dot_products() -> None:
     nodes += [ir.Conv(0, weight, 8), _lif(rng, 1, 96, scale=300)]
     nodes += [ir.Linear(2, np.ones((20, 96 * 64), np.int8), 1), _lif(rng, 3, 20, scale=3000)]
     nodes += [ir.Linear(2, np.full((20, 96 * 64), -127, np.int8), 8), _lif(rng, 5, 20, scale=3000)]
-    nodes += [ir.Add(4, 6), ir.Readout(7, random_weight(rng, (5, 20), 3), np.zeros(5, np.int32), 3)]
+    nodes += [ir.Linear(2, random_weight(rng, (20, 96 * 64), 8, extreme=True, odd=True), 8, True)]
+    nodes += [_lif(rng, 7, 20, scale=3000), ir.Add(4, 6), ir.Add(8, 9)]
+    nodes.append(ir.Readout(10, random_weight(rng, (5, 20), 3), np.zeros(5, np.int32), 3))
     samples = rng.integers(0, 256, (2, 3, 8, 8), np.uint8)
     samples[1] = 255
     assert_exact(ir.Graph(3, nodes), samples)
@@ -156,13 +164,16 @@ def test_attention(heads: int, channels: int, values: int, side: int) -> None:
     assert_exact(ir.Graph(2, nodes), rng.integers(0, 256, (2, 2, side, side), np.uint8))
 
 
-def _two_convs(rng: np.random.Generator, channels: int, bits: int, *, kernel: int, time_steps: int) -> ir.Graph:
+def _two_convs(
+    rng: np.random.Generator, channels: int, bits: int, *, kernel: int, time_steps: int, odd: bool = False
+) -> ir.Graph:
     nodes: list[ir.Node] = [ir.Input(2, 4, 5, 1, (3, 200))]
-    nodes += [ir.Conv(0, random_weight(rng, (channels, 2, 3, 3), 8), 8, 1, 1), _lif(rng, 1, channels, scale=4000)]
-    weight = random_weight(rng, (channels, channels, kernel, kernel), bits)
-    nodes += [ir.Conv(2, weight, bits, 1, 1), _lif(rng, 3, channels, scale=8 * 2**bits)]
-    weight = random_weight(rng, (10, channels * 20), bits)
-    nodes.append(ir.Readout(4, weight, rng.integers(-9, 9, 10).astype(np.int32), bits))
+    weight = random_weight(rng, (channels, 2, 3, 3), 8, odd=odd)
+    nodes += [ir.Conv(0, weight, 8, 1, 1, odd=odd), _lif(rng, 1, channels, scale=4000)]
+    weight = random_weight(rng, (channels, channels, kernel, kernel), bits, odd=odd)
+    nodes += [ir.Conv(2, weight, bits, 1, 1, odd=odd), _lif(rng, 3, channels, scale=8 * 2**bits)]
+    weight = random_weight(rng, (10, channels * 20), bits, odd=odd)
+    nodes.append(ir.Readout(4, weight, rng.integers(-9, 9, 10).astype(np.int32), bits, odd=odd))
     return ir.Graph(time_steps, nodes)
 
 

@@ -17,7 +17,7 @@ from bitspike.errors import ConfigError
 CHANNELS = 64
 
 
-def layer_graph(bits: int, rate: float, side: int = 12, steps: int = 4) -> ir.Graph:
+def layer_graph(bits: int, rate: float, side: int = 12, steps: int = 4, *, odd: bool = False) -> ir.Graph:
     """Frames -> spikes -> one 3x3 layer; the rates written into the file say that its source fires at ``rate``."""
     rng = np.random.default_rng(0)
     ones, zero = np.ones((1, CHANNELS), np.int32), np.zeros(CHANNELS, np.int32)
@@ -29,7 +29,7 @@ def layer_graph(bits: int, rate: float, side: int = 12, steps: int = 4) -> ir.Gr
         ir.Input(2, side, side, steps, (0, 0)),
         ir.Conv(0, random_weight(rng, (CHANNELS, 2, 1, 1), 2), 2),
         lif(1, 100),
-        ir.Conv(2, random_weight(rng, (CHANNELS, CHANNELS, 3, 3), bits), bits, padding=1),
+        ir.Conv(2, random_weight(rng, (CHANNELS, CHANNELS, 3, 3), bits, odd=odd), bits, padding=1, odd=odd),
         lif(3, 20),
         ir.Readout(4, random_weight(rng, (10, CHANNELS), 8), np.zeros(10, np.int32), 8, True),
     ]
@@ -67,6 +67,14 @@ def test_a_family_can_be_asked_for(level: str, family: str, monkeypatch: pytest.
         (monkeypatch.setenv("BITSPIKE_KERNELS", family), engine.load(data, level=level))[1],
     ):
         assert net.kernels["conv"] == expected if expected else net.kernels["conv"] in ("planes", "events")
+
+
+@pytest.mark.parametrize("family", engine.kernel_families())
+def test_odd_levels_have_all_families_but_at_8_bits(family: str) -> None:
+    for bits in (2, 7, 8):
+        net = engine.load(artifact.encode(layer_graph(bits, 0.1, odd=True)), kernels=family)
+        possible = family if bits < 8 and (family != "tables" or net.level != "portable") else "planes"
+        assert net.kernels["conv"] in ((possible, "events") if family == "tables" else (possible,))
 
 
 def test_bad_requests_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,8 @@ from .check import check
 __all__ = ["TestVectors", "crc32c", "encode", "save"]
 
 MAGIC = b"BSPK"
-VERSION = (1, 1)
+VERSION = (1, 1)  # of files whose weights are all symmetric: these keep their bytes
+ODD_VERSION = (1, 2)
 SECTIONS = {"GRAPH": 1, "PARAMS": 2, "WEIGHTS": 3, "CALIB": 4, "META": 5, "TESTVEC": 6}
 REQUIRED = ("GRAPH", "PARAMS", "WEIGHTS")
 OPERATIONS = (ir.Input, ir.Conv, ir.Linear, ir.Lif, ir.OrPool, ir.SumPool, ir.Add, ir.Readout, ir.Attention)
@@ -52,7 +53,7 @@ def encode(graph: ir.Graph, test_vectors: TestVectors | None = None) -> bytes:
         codes = _append_params(params, _params(node))
         records += struct.pack("<I2i13I", *_record(node, shape), codes)
         if isinstance(node, ir.Conv | ir.Linear | ir.Readout):
-            weights += pack_weights(node.weight, node.bits)
+            weights += pack_weights(node.weight, node.bits, node.odd)
     bodies = {"GRAPH": bytes(records), "PARAMS": bytes(params), "WEIGHTS": bytes(weights)}
     if graph.rates:
         bodies["CALIB"] = np.asarray(graph.rates, "<f4").tobytes()
@@ -61,16 +62,17 @@ def encode(graph: ir.Graph, test_vectors: TestVectors | None = None) -> bytes:
         bodies["META"] = json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()
     if test_vectors is not None and len(test_vectors):
         bodies["TESTVEC"] = _test_vectors(graph, test_vectors)
-    return _assemble(bodies)
+    odd = any(n.odd for n in graph.nodes if isinstance(n, ir.Conv | ir.Linear | ir.Readout))
+    return _assemble(bodies, ODD_VERSION if odd else VERSION)
 
 
-def pack_weights(weight: NDArray[np.int8], bits: int) -> bytes:
+def pack_weights(weight: ir.Weight, bits: int, odd: bool = False) -> bytes:
     """b-bit two's complement, least significant bit first, one continuous stream padded with zeros to 4 bytes.
 
-    At 1 bit, +1 is stored as 1 and -1 as 0.
+    Odd levels 2 q - (2^b - 1) are stored as q; at 1 bit always, so that +1 is 1 and -1 is 0.
     """
     values = weight.reshape(-1).astype(np.int64)
-    values = (values > 0).astype(np.int64) if bits == 1 else values & ((1 << bits) - 1)
+    values = (values + 2**bits - 1) // 2 if odd or bits == 1 else values & ((1 << bits) - 1)
     stream = ((values[:, None] >> np.arange(bits)) & 1).astype(np.uint8).reshape(-1)
     return _padded(np.packbits(stream, bitorder="little").tobytes(), 4)
 
@@ -103,9 +105,10 @@ def _record(node: ir.Node, shape: tuple[int, int, int]) -> tuple[int, ...]:
         case ir.Input():
             options = (node.frames, 0, 0)
         case ir.Conv():
-            geometry, bits = (*node.weight.shape[2:], node.stride, node.padding, node.groups), node.bits
+            geometry = (*node.weight.shape[2:], node.stride, node.padding, node.groups)
+            bits, options = node.bits, (0, int(node.odd), 0)
         case ir.Linear():
-            bits = node.bits
+            bits, options = node.bits, (0, int(node.odd), 0)
         case ir.Lif():
             bits, options = node.membrane_bits, (node.leak_shift, int(node.soft_reset), 0)
         case ir.OrPool():
@@ -115,7 +118,7 @@ def _record(node: ir.Node, shape: tuple[int, int, int]) -> tuple[int, ...]:
         case ir.Attention():
             geometry, options = (0, 0, 0, 0, node.heads), (0, 0, node.value)
         case ir.Readout():
-            bits, options = node.bits, (int(node.pool), 0, 0)
+            bits, options = node.bits, (int(node.pool), int(node.odd), 0)
     return (OPERATIONS.index(type(node)), first, second, *shape, *geometry, bits, *options)
 
 
@@ -161,14 +164,14 @@ def _test_vectors(graph: ir.Graph, samples: TestVectors) -> bytes:
     return bytes(body)
 
 
-def _assemble(bodies: dict[str, bytes]) -> bytes:
+def _assemble(bodies: dict[str, bytes], version: tuple[int, int]) -> bytes:
     offset = 24 + 32 * len(bodies)
     table = bytearray()
     for name, body in bodies.items():
         required = int(name in REQUIRED)
         table += struct.pack("<IIQQII", SECTIONS[name], required, offset, len(body), crc32c(body), 0)
         offset += len(body) + (-len(body)) % 8
-    head = struct.pack("<4sHHQI", MAGIC, *VERSION, offset, len(bodies))
+    head = struct.pack("<4sHHQI", MAGIC, *version, offset, len(bodies))
     crc = struct.pack("<I", crc32c(head + b"\0\0\0\0" + bytes(table)))
     return head + crc + bytes(table) + b"".join(_padded(b, 8) for b in bodies.values())
 

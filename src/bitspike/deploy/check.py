@@ -122,17 +122,17 @@ def _check_shapes(where: str, node: ir.Node, shapes: list[tuple[int, int, int]])
             )
             fits = height + 2 * node.padding >= kh and width + 2 * node.padding >= kw
             require(fits, "the kernel is larger than the padded input")
-            _check_weight(where, node.weight, node.bits)
+            _check_weight(where, node)
         case ir.Linear():
             require(math.prod(shapes[0]) == node.weight.shape[1], f"weight {node.weight.shape} on source {shapes[0]}")
-            _check_weight(where, node.weight, node.bits)
+            _check_weight(where, node)
         case ir.Readout():
             features = shapes[0][0] if node.pool else math.prod(shapes[0])
             require(features == node.weight.shape[1], f"weight {node.weight.shape} on {features} features")
             require(
                 node.bias.shape == node.weight.shape[:1], f"bias {node.bias.shape} for {node.weight.shape[0]} classes"
             )
-            _check_weight(where, node.weight, node.bits)
+            _check_weight(where, node)
         case ir.Lif():
             require(bool(shapes), "a Lif has 1 or 2 sources")
             channels = shapes[0][0]
@@ -160,14 +160,26 @@ def _check_shapes(where: str, node: ir.Node, shapes: list[tuple[int, int, int]])
             )
 
 
-def _check_weight(where: str, weight: NDArray[np.int8], bits: int) -> None:
+def _check_weight(where: str, node: ir.Conv | ir.Linear | ir.Readout) -> None:
+    weight, bits = node.weight, node.bits
     if not 1 <= bits <= 8:
         raise LoweringError(f"{where}: weight bits is {bits}, accepted: 1 to 8")
     if bits == 1:
+        if node.odd:
+            raise LoweringError(
+                f"{where}: 1-bit weights are marked as odd, accepted: odd=False, they are -1 or +1 anyway"
+            )
         if not np.isin(weight, (-1, 1)).all():
             raise LoweringError(f"{where}: 1-bit weights must be -1 or +1, found {np.unique(weight)[:5]}")
-    elif np.abs(weight.astype(np.int64)).max() > 2 ** (bits - 1) - 1:
-        raise LoweringError(f"{where}: {bits}-bit weights must lie within ±{2 ** (bits - 1) - 1}")
+        return
+    largest = ir.largest_weight(node)
+    kind = "odd weights" if node.odd else "weights"
+    if np.abs(weight.astype(np.int64)).max() > largest:
+        raise LoweringError(f"{where}: {bits}-bit {kind} must lie within ±{largest}")
+    if node.odd and not (weight & 1).all():
+        raise LoweringError(
+            f"{where}: {bits}-bit odd weights must be odd, found {np.unique(weight[weight & 1 == 0])[:5]}"
+        )
 
 
 def _range(
@@ -231,7 +243,7 @@ def _repeat(source: Range, times: int) -> Range:
     return Range(source.kind, np.repeat(source.low, times), np.repeat(source.high, times))
 
 
-def _product(weight: NDArray[np.int8], source: Range, groups: int) -> tuple[Array, Array]:
+def _product(weight: ir.Weight, source: Range, groups: int) -> tuple[Array, Array]:
     """Bounds (M,) of weight (M, K, ...) times a source bounded per input channel."""
     rows = weight.reshape(groups, weight.shape[0] // groups, weight.shape[1], -1).astype(np.int64)
     positive, negative = np.maximum(rows, 0).sum(-1), np.minimum(rows, 0).sum(-1)  # (groups, M / groups, K)

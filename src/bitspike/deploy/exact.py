@@ -7,7 +7,7 @@ model on the numbers it will be deployed with. Batch norm uses its running stati
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -19,8 +19,10 @@ from ..encode import DirectEncoding
 from ..errors import LoweringError
 from ..layers import AvgPool, MaxPool, Readout, SpikingUnit, Step, trace
 from ..neurons import LIF, Neuron
+from ..neurons.lif import TEMPORAL_GRADIENTS
 from ..ops import Surrogate, Triangle, floor_ste, round_ste, shift_round, spike
-from .fold import Folded, NeuronForm, Source, fold, neuron_form, quantized_weight, source_form
+from ..ops.membrane import Temporal
+from .fold import Folded, NeuronForm, QuantizedWeight, Source, fold, neuron_form, quantized_weight, source_form
 
 __all__ = ["ExactModel", "exact_model", "integer_logits"]
 
@@ -72,7 +74,7 @@ class ExactUnit(nn.Module):
             for current, edge in zip(self.unit.currents, self.edges, strict=True)
         ]
         device = next((s.weight.device for s in sources if s.weight is not None), None)
-        moved = [Source(s.layer, s.weight, s.bits, s.gain.to(device), s.offset.to(device), s.reach) for s in sources]
+        moved = [replace(s, gain=s.gain.to(device), offset=s.offset.to(device)) for s in sources]
         return sources, fold(moved, self.form, any(e.pixels for e in self.edges))
 
     def forward(self, *inputs: Tensor) -> Tensor:
@@ -82,7 +84,8 @@ class ExactUnit(nn.Module):
         neuron = self.unit.neuron
         surrogate: Surrogate = neuron.surrogate if isinstance(neuron, LIF) else Triangle()
         detach = isinstance(neuron, LIF) and neuron.detach_reset
-        spikes: Tensor = self.fired(_integer_lif(current, folded, self.form, surrogate, detach))
+        temporal = TEMPORAL_GRADIENTS[neuron.temporal_gradient]
+        spikes: Tensor = self.fired(_integer_lif(current, folded, self.form, surrogate, detach, temporal))
         return spikes
 
 
@@ -100,18 +103,18 @@ class ExactReadout(nn.Module):
         """The trained readout whose parameters are used."""
         return self._held[0]
 
-    def integers(self, area: torch.Size) -> tuple[Tensor, Tensor, Tensor, int]:
-        """(weight, bias, scale of an integer logit, bits) with gradients; ``area``: H, W of the source."""
-        weight, scale, bits = quantized_weight(self.name, self.readout.layer)
-        if scale.numel() != 1:
+    def integers(self, area: torch.Size) -> tuple[QuantizedWeight, Tensor, Tensor]:
+        """(weight, bias, scale of an integer logit) with gradients; ``area``: H, W of the source."""
+        weight = quantized_weight(self.name, self.readout.layer)
+        if weight.scale.numel() != 1:
             raise LoweringError(f"weights of {self.name!r} need one scale for the layer, so that logits compare")
-        scale = scale.float().reshape(()) * self.edge.scale / (area.numel() if self.readout.pool else 1)
-        return weight, round_ste(self.readout.layer.bias.float() / scale), scale, bits
+        scale = weight.scale.float().reshape(()) * self.edge.scale / (area.numel() if self.readout.pool else 1)
+        return weight, round_ste(self.readout.layer.bias.float() / scale), scale
 
     def forward(self, spikes: Tensor) -> tuple[Tensor, Tensor]:
-        weight, bias, scale, _ = self.integers(spikes.shape[-2:])
+        weight, bias, scale = self.integers(spikes.shape[-2:])
         features = spikes.sum((-2, -1)) if self.readout.pool else spikes.flatten(2)
-        return F.linear(features, weight.float(), bias), scale
+        return F.linear(features, weight.integers.float(), bias), scale
 
 
 class ExactModel(nn.Module):
@@ -246,9 +249,8 @@ def _integer_sum(source: Source, x: Tensor) -> Tensor:
     weight = source.weight.float()
     repeated = x.shape[0] > 1 and x.stride(0) == 0
     flat = x[0] if repeated else x.flatten(0, 1)
-    if isinstance(source.layer, nn.Conv2d):
-        layer = source.layer
-        flat = F.conv2d(flat, weight, None, layer.stride, layer.padding, 1, layer.groups)
+    if weight.dim() == 4:
+        flat = F.conv2d(flat, weight, None, source.stride, source.padding, 1, source.groups)
     else:
         flat = F.linear(flat.flatten(1), weight)[..., None, None]
     if flat.is_cuda:  # cuDNN may choose an algorithm with fractions inside (Winograd); the sums are integers
@@ -256,7 +258,9 @@ def _integer_sum(source: Source, x: Tensor) -> Tensor:
     return flat.expand(x.shape[0], *flat.shape) if repeated else flat.unflatten(0, x.shape[:2])
 
 
-def _integer_lif(current: Tensor, folded: Folded, form: NeuronForm, surrogate: Surrogate, detach_reset: bool) -> Tensor:
+def _integer_lif(
+    current: Tensor, folded: Folded, form: NeuronForm, surrogate: Surrogate, detach_reset: bool, temporal: Temporal
+) -> Tensor:
     """Spikes (T, N, C, H, W) by the rule of ``deploy.ir.Lif`` in floats; gradients as of the real-valued neuron."""
     bias, threshold, shift, delta = (
         p.view(-1, 1, 1) for p in (folded.bias, folded.threshold, folded.membrane_shift, folded.delta)
@@ -278,5 +282,5 @@ def _integer_lif(current: Tensor, folded: Folded, form: NeuronForm, surrogate: S
             break
         gate = fired.detach() if detach_reset else fired
         rest = u - gate * threshold if form.soft_reset else u * (1 - gate)
-        carry = shift_round(rest, unit, half, limit)
+        carry = shift_round(temporal(rest), unit, half, limit)
     return torch.stack(spikes)

@@ -13,18 +13,27 @@ threshold stays bounded.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor, nn
 
 from ..errors import LoweringError
-from ..layers import Synapse
+from ..layers import ChannelShortcut, Synapse
 from ..layers.norm import batch_norm_affine
 from ..neurons import LIF, Neuron
 from ..ops import quantizer_input, round_ste, weight_quantizer
 
-__all__ = ["Folded", "NeuronForm", "Source", "fold", "neuron_form", "source_form"]
+__all__ = [
+    "Folded",
+    "NeuronForm",
+    "QuantizedWeight",
+    "Source",
+    "fold",
+    "neuron_form",
+    "quantized_weight",
+    "source_form",
+]
 
 SPIKE_THRESHOLD_LIMIT = 2.0**13  # keeps channels without gain within 16 bits
 PIXEL_THRESHOLD_LIMIT = 2.0**21  # u8 inputs need fine units; fp32 stays exact below 2^24
@@ -34,15 +43,34 @@ CURRENT_LIMIT = 2**14
 
 
 @dataclass(frozen=True)
-class Source:
-    """One current of a unit. ``weight`` None: the spikes themselves. ``gain``, ``offset``: (C,) or scalars, real."""
+class QuantizedWeight:
+    """``integers`` (gradients kept) times ``scale``; ``bits`` and ``odd`` as in ``deploy.ir.Conv``."""
 
-    layer: nn.Conv2d | nn.Linear | None
-    weight: Tensor | None
+    integers: Tensor
+    scale: Tensor
     bits: int
+    odd: bool
+
+    @property
+    def largest(self) -> int:
+        """The largest |integer| of this precision."""
+        return 2**self.bits - 1 if self.odd or self.bits == 1 else 2 ** (self.bits - 1) - 1
+
+
+@dataclass(frozen=True)
+class Source:
+    """One current of a unit: ``weight`` (M, C / groups, kh, kw) of a convolution, (M, K) of a linear layer, or None where
+    the spikes themselves are the current. ``gain``, ``offset``: (C,) or scalars, real."""
+
+    weight: Tensor | None
     gain: Tensor
     offset: Tensor
     reach: float  # largest |integer sum| that any weights of this precision could give
+    bits: int = 0
+    odd: bool = False
+    stride: int = 1
+    padding: int = 0
+    groups: int = 1
 
 
 @dataclass(frozen=True)
@@ -95,29 +123,42 @@ def source_form(name: str, current: nn.Module, edge_scale: float, edge_limit: fl
 
     edge_scale: real value of one integer unit on the source edge; edge_limit: largest |integer| on it.
     """
-    if isinstance(current, nn.Identity):
-        scale = torch.tensor(edge_scale * input_gain)
-        return Source(None, None, 0, scale, torch.zeros(()), edge_limit)
-    if not isinstance(current, Synapse):
-        raise LoweringError(f"current of {name!r} is a {type(current).__name__}, accepted: ConvBN, LinearBN, Identity")
+    match current:
+        case nn.Identity():
+            return Source(None, torch.tensor(edge_scale * input_gain), torch.zeros(()), edge_limit)
+        case ChannelShortcut():
+            gain = torch.tensor(edge_scale * input_gain)
+            return Source(current.weight(), gain, torch.zeros(()), edge_limit, bits=2, stride=current.stride)
+        case Synapse():
+            return _synapse_form(name, current, edge_scale, edge_limit, input_gain)
+        case _:
+            raise LoweringError(
+                f"current of {name!r} is a {type(current).__name__}, accepted: ConvBN, LinearBN, ChannelShortcut, Identity"
+            )
+
+
+def _synapse_form(name: str, current: Synapse, edge_scale: float, edge_limit: float, input_gain: float) -> Source:
     layer, norm = current.layer, current.norm
     _check_layer(name, layer)
     if norm.weight is None or norm.bias is None or norm.running_mean is None or norm.running_var is None:
         raise LoweringError(f"batch norm of {name!r} needs gain, offset and running statistics to be folded")
-    weight, scale, bits = quantized_weight(name, layer)
-    if scale.numel() not in (1, weight.shape[0]):
+    weight = quantized_weight(name, layer)
+    if weight.scale.numel() not in (1, weight.integers.shape[0]):
         raise LoweringError(
             f"weights of {name!r} share scales in groups of their inputs, which no per-channel fold holds"
         )
     gain, offset = (p.float() for p in batch_norm_affine(norm))  # the integers do not depend on the model's precision
-    gain = gain * scale.float().flatten() * (edge_scale * input_gain)
-    reach = float(weight[0].numel() * (2 ** (bits - 1) - 1 if bits > 1 else 1) * edge_limit)
-    return Source(layer, weight, bits, gain, offset * input_gain, reach)
+    if layer.bias is not None:
+        offset = offset + gain * layer.bias.float()
+    gain = gain * weight.scale.float().flatten() * (edge_scale * input_gain)
+    reach = float(weight.integers[0].numel() * weight.largest * edge_limit)
+    form = Source(weight.integers, gain, offset * input_gain, reach, weight.bits, weight.odd)
+    if isinstance(layer, nn.Linear):
+        return form
+    return replace(form, stride=layer.stride[0], padding=int(layer.padding[0]), groups=layer.groups)
 
 
 def _check_layer(name: str, layer: nn.Conv2d | nn.Linear) -> None:
-    if layer.bias is not None:
-        raise LoweringError(f"the layer of {name!r} has a bias; batch norm follows it, so it must have none")
     if isinstance(layer, nn.Conv2d):
         if layer.dilation != (1, 1) or layer.padding_mode != "zeros":
             raise LoweringError(f"{name!r}: dilated or non-zero-padded convolutions have no exact form here")
@@ -125,13 +166,15 @@ def _check_layer(name: str, layer: nn.Conv2d | nn.Linear) -> None:
             raise LoweringError(f"{name!r}: stride and padding must be numbers, equal on both axes")
 
 
-def quantized_weight(name: str, layer: nn.Module) -> tuple[Tensor, Tensor, int]:
-    """(integers with straight-through gradients, scale, bits) of a layer's weight."""
+def quantized_weight(name: str, layer: nn.Module) -> QuantizedWeight:
+    """What the quantizer of a layer's weight gives and declares: 2^b levels without zero are odd integers."""
     quantizer = weight_quantizer(layer)
     if quantizer is None:
         raise LoweringError(f"weights of {name!r} are full precision; attach a quantizer with compress.apply")
     integers, scale = quantizer.integers(quantizer_input(layer))
-    return integers, scale, quantizer.precision.bits
+    precision = quantizer.precision
+    odd = precision.bits > 1 and not precision.has_zero and precision.levels == 2**precision.bits
+    return QuantizedWeight(integers, scale, precision.bits, odd)
 
 
 def fold(sources: list[Source], neuron: NeuronForm, pixels: bool) -> Folded:

@@ -32,11 +32,14 @@ __all__ = [
     "OrPool",
     "Readout",
     "SumPool",
+    "Weight",
+    "largest_weight",
     "node_shapes",
     "sources",
+    "weight_type",
 ]
 
-Int8 = NDArray[np.int8]
+Weight = NDArray[np.signedinteger[Any]]  # int8 or int16, see weight_type
 Int32 = NDArray[np.int32]
 
 
@@ -58,24 +61,31 @@ class Input:
 class Conv:
     """current = cross-correlation of the source with ``weight`` (M, C / groups, kh, kw), zero padded.
 
-    Weights are symmetric ``bits``-bit integers: -1 or +1 at 1 bit, else within ±(2^(bits-1) - 1).
+    Weights are symmetric ``bits``-bit integers: -1 or +1 at 1 bit, else within ±(2^(bits-1) - 1). With ``odd`` they are
+    the 2^bits odd integers within ±(2^bits - 1), so zero is none of them; 1 bit has these levels anyway and is not
+    marked.
     """
 
     source: int
-    weight: Int8
+    weight: Weight
     bits: int
     stride: int = 1
     padding: int = 0
     groups: int = 1
+    odd: bool = False
 
 
 @dataclass(frozen=True)
 class Linear:
-    """current = ``weight`` (M, C·H·W) times the source flattened in (C, H, W) order; shape (M, 1, 1)."""
+    """current = ``weight`` (M, C·H·W) times the source flattened in (C, H, W) order; shape (M, 1, 1).
+
+    ``bits`` and ``odd`` as in :class:`Conv`.
+    """
 
     source: int
-    weight: Int8
+    weight: Weight
     bits: int
+    odd: bool = False
 
 
 @dataclass(frozen=True)
@@ -153,14 +163,16 @@ class Attention:
 class Readout:
     """Logits: ``sum_t (weight @ features_t + bias)`` as int32, weight (classes, K).
 
-    Features are the source flattened in (C, H, W) order, or with ``pool`` its sums over H and W.
+    Features are the source flattened in (C, H, W) order, or with ``pool`` its sums over H and W. ``bits`` and ``odd`` as
+    in :class:`Conv`.
     """
 
     source: int
-    weight: Int8
+    weight: Weight
     bias: Int32
     bits: int
     pool: bool = False
+    odd: bool = False
 
 
 Node = Input | Conv | Linear | Lif | OrPool | SumPool | Add | Attention | Readout
@@ -240,6 +252,16 @@ def node_shapes(graph: Graph) -> list[tuple[int, int, int]]:
             case Attention():
                 shapes.append((shapes[node.value][0], *shapes[node.query][1:]))
     return shapes
+
+
+def weight_type(bits: int, odd: bool) -> type[np.signedinteger[Any]]:
+    """What a node holds its weights in: int8, but int16 for odd levels of 8 bits, which reach ±255."""
+    return np.int16 if odd and bits == 8 else np.int8
+
+
+def largest_weight(node: Conv | Linear | Readout) -> int:
+    """The largest |weight| that the node's precision allows."""
+    return 2**node.bits - 1 if node.odd or node.bits == 1 else 2 ** (node.bits - 1) - 1
 
 
 def _slide(size: int, kernel: int, stride: int, padding: int) -> int:

@@ -103,12 +103,11 @@ def _append_unit(nodes: list[ir.Node], names: list[str], name: str, unit: ExactU
         if form.weight is None:
             edges.append(source)
             continue
-        weight = _int8(form.weight)
-        if isinstance(form.layer, nn.Conv2d):
-            stride, padding = form.layer.stride[0], form.layer.padding[0]
-            nodes.append(ir.Conv(source, weight, form.bits, stride, int(padding), form.layer.groups))
+        weight = _weight(name, form.weight, form.bits, form.odd)
+        if weight.ndim == 4:
+            nodes.append(ir.Conv(source, weight, form.bits, form.stride, form.padding, form.groups, form.odd))
         else:
-            nodes.append(ir.Linear(source, weight, form.bits))
+            nodes.append(ir.Linear(source, weight, form.bits, form.odd))
         names.append(f"{name}.currents.{position}")
         edges.append(len(nodes) - 1)
     nodes.append(
@@ -127,8 +126,9 @@ def _append_unit(nodes: list[ir.Node], names: list[str], name: str, unit: ExactU
 
 
 def _readout(layer: ExactReadout, source: int, area: torch.Size) -> ir.Readout:
-    weight, bias, _, bits = layer.integers(area)
-    return ir.Readout(source, _int8(weight), _int32(layer.name, bias), bits, layer.readout.pool)
+    weight, bias, _ = layer.integers(area)
+    integers = _weight(layer.name, weight.integers, weight.bits, weight.odd)
+    return ir.Readout(source, integers, _int32(layer.name, bias), weight.bits, layer.readout.pool, weight.odd)
 
 
 def _plain(module: nn.Module | None, sources: tuple[int, ...]) -> ir.Node:
@@ -156,8 +156,14 @@ def _check_float32(graph: ir.Graph, ranges: list[Range]) -> None:
             raise LoweringError(f"{name!r} reaches {reach}, beyond the 2^24 that the exact training forward can hold")
 
 
-def _int8(values: Tensor) -> NDArray[np.int8]:
-    return values.detach().float().cpu().numpy().astype(np.int8)
+def _weight(name: str, values: Tensor, bits: int, odd: bool) -> ir.Weight:
+    array = values.detach().float().cpu().numpy()
+    dtype = ir.weight_type(bits, odd)
+    weight = array.astype(dtype)
+    if not np.array_equal(weight, array):
+        wrong = array[weight != array][0]
+        raise LoweringError(f"{name!r} has a weight of {wrong:g}, accepted: integers of {np.iinfo(dtype).bits} bits")
+    return weight
 
 
 def _int32(name: str, values: Tensor) -> NDArray[np.int32]:

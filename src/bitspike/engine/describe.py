@@ -36,9 +36,11 @@ def describe(raw: dict[str, Any], source_shapes: list[tuple[int, int, int]]) -> 
     params = [np.frombuffer(p, np.int32).copy() for p in raw["params"]]
     node: dict[str, Any] = {"op": op, "kind": raw["kind"], "sources": raw["sources"], "shape": raw["shape"]}
     if raw["weights"] is not None:
-        weight = np.frombuffer(raw["weights"], np.int8).copy()
+        weight: ir.Weight = np.frombuffer(raw["weights"], np.int8).copy()
+        if raw["odd"] and raw["bits"] == 8:  # beyond 8 bits: handed over as v where the weight is 2 v + 1
+            weight = 2 * weight.astype(np.int16) + 1
         shape = (m, source_shapes[0][0] // raw["groups"], *raw["kernel"]) if op == "Conv" else (m, -1)
-        node |= {"weight": weight.reshape(shape), "bits": raw["bits"]}
+        node |= {"weight": weight.reshape(shape), "bits": raw["bits"], "odd": raw["odd"]}
     match op:
         case "Input":
             node |= {"frames": raw["option"], "zero_point": params[0]}
@@ -80,9 +82,9 @@ def _node(node: dict[str, Any]) -> ir.Node:
             channels, height, width = node["shape"]
             return ir.Input(channels, height, width, node["frames"], tuple(int(z) for z in node["zero_point"]))
         case "Conv":
-            return ir.Conv(source, **fields("weight", "bits", "stride", "padding", "groups"))
+            return ir.Conv(source, **fields("weight", "bits", "stride", "padding", "groups", "odd"))
         case "Linear":
-            return ir.Linear(source, **fields("weight", "bits"))
+            return ir.Linear(source, **fields("weight", "bits", "odd"))
         case "Lif":
             names = ("multiplier", "bias", "threshold", "membrane_shift", "membrane_bits", "leak_shift", "soft_reset")
             return ir.Lif(node["sources"], **fields(*names))
@@ -95,4 +97,4 @@ def _node(node: dict[str, Any]) -> ir.Node:
         case "Attention":
             return ir.Attention(*node["sources"], **fields("heads"))
         case _:
-            return ir.Readout(source, **fields("weight", "bias", "bits", "pool"))
+            return ir.Readout(source, **fields("weight", "bias", "bits", "pool", "odd"))

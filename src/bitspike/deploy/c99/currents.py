@@ -45,10 +45,10 @@ def _as_conv(node: ir.Conv | ir.Linear, shape: tuple[int, int, int]) -> ir.Conv:
     """A Linear is a Conv whose kernel covers its source."""
     if isinstance(node, ir.Conv):
         return node
-    return ir.Conv(node.source, node.weight.reshape(-1, *shape), node.bits)
+    return ir.Conv(node.source, node.weight.reshape(-1, *shape), node.bits, odd=node.odd)
 
 
-def _rows(conv: ir.Conv) -> NDArray[np.int8]:
+def _rows(conv: ir.Conv) -> ir.Weight:
     """Weights (groups, M / groups, kh·kw·C / groups), inputs in the order in which taps and channels are visited."""
     m, per_group, kh, kw = conv.weight.shape
     taps = conv.weight.transpose(0, 2, 3, 1).reshape(conv.groups, m // conv.groups, kh * kw * per_group)
@@ -63,7 +63,7 @@ def _count(source: Source, plan: Plan, index: int, conv: ir.Conv) -> None:
     highest = plan.ranges[conv.source].high
     value_bits = int(highest.max()).bit_length()
     stride = _plane_stride(rows, conv, highest, value_bits)
-    parts = tables.plane_rows(rows, conv.bits)
+    parts = tables.plane_rows(rows, conv.bits, conv.odd)
     words = sum(count for _, _, count, _ in parts)
     capacity = min(inputs, LIST_ENTRIES + per_group)
     source.list_entries = max(source.list_entries, capacity + 8)
@@ -111,7 +111,7 @@ def _count(source: Source, plan: Plan, index: int, conv: ir.Conv) -> None:
                             code("n = 0;")
                 code(f"count_{index}(group, bit, n);")
                 code("total += n << bit;")
-            scale, offset = tables.offset_of(conv.bits)
+            scale, offset = tables.offset_of(conv.bits, conv.odd)
             word = 0
             for ctype, first, count, _ in parts:
                 for i in range(count):
@@ -122,9 +122,9 @@ def _count(source: Source, plan: Plan, index: int, conv: ir.Conv) -> None:
                 word += count
 
 
-def _plane_stride(rows: NDArray[np.int8], conv: ir.Conv, highest: NDArray[np.int64], value_bits: int) -> int:
+def _plane_stride(rows: ir.Weight, conv: ir.Conv, highest: NDArray[np.int64], value_bits: int) -> int:
     """Words per counter: bits of the largest sum of stored weights, and room for the adders."""
-    scale, offset = tables.offset_of(conv.bits)
+    scale, offset = tables.offset_of(conv.bits, conv.odd)
     stored = (rows.astype(np.int64) + offset) // scale  # (groups, M / groups, taps · C / groups)
     per_group = conv.weight.shape[1]
     taps = rows.shape[2] // per_group
@@ -138,14 +138,14 @@ def _multiply(source: Source, plan: Plan, index: int, conv: ir.Conv) -> None:
     groups, channels, inputs = rows.shape
     per_group = conv.weight.shape[1]
     _, height, width = plan.shapes[conv.source]
-    ctype, values = tables.stream(rows.transpose(0, 2, 1), conv.bits)  # (groups, inputs, M / groups)
+    ctype, values = tables.stream(rows.transpose(0, 2, 1), conv.bits, conv.odd)  # (groups, inputs, M / groups)
     name = source.weight(f"weights_{index}", ctype, values)
     to_type = plan.current_type(index)
     source.call("signed32")
     head = f"static SEPARATE void current_{index}(const uint8_t *in, uint32_t y, uint32_t x, {to_type} *current)"
     with code.function(head):
         code("uint32_t group, ky, kx, iy, ix, c;")
-        adder = Adder(source, name, conv.bits, to_type, channels)
+        adder = Adder(source, name, conv.bits, conv.odd, to_type, channels)
         code(f"for (c = 0; c < {groups * channels}u; c++) current[c] = 0;")
         with code.loop("group", groups):
             with _taps(code, conv, plan.shapes[conv.source]), code.block(f"for (c = 0; c < {per_group}u; c++)"):

@@ -184,12 +184,12 @@ static SEPARATE void add_rows8_@BITS@(const int8_t *const *row, const int32_t *v
 """
 
 _ADD_ROW = """\
-/* current[i] += v * weight, n weights of fewer than 8 bits from number first of a stream on */
-static SEPARATE void add_row_@BITS@(const uint8_t *stream, uint32_t bits, uint32_t first, int32_t v, uint32_t n,
-                                    @TYPE@ *current)
+/* current[i] += v * weight, n weights from number first of a stream on; weights are odd numbers, or all from
+   -2^(bits - 1) + 1 on */
+static SEPARATE void add_row_@BITS@(const uint8_t *stream, uint32_t bits, uint32_t odd, uint32_t first, int32_t v,
+                                    uint32_t n, @TYPE@ *current)
 {
-    const uint32_t scale = bits == 1 ? 2 * (uint32_t)v : (uint32_t)v;
-    const uint32_t offset = bits == 1 ? (uint32_t)v : (uint32_t)v * ((1u << (bits - 1)) - 1);
+    const uint32_t scale = (uint32_t)v << odd, offset = (uint32_t)v * ((1u << (bits - 1 + odd)) - 1);
     uint32_t i, at = first * bits;
     for (i = 0; i < n; i++, at += bits) {
         const uint32_t two = (uint32_t)stream[at >> 3] | (uint32_t)stream[(at >> 3) + 1] << 8;

@@ -7,7 +7,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
-from numpy.typing import NDArray
 
 from .. import ir
 from . import tables
@@ -151,13 +150,13 @@ def _readout(source: Source, plan: Plan, index: int, node: ir.Readout) -> None:
     classes, area = node.weight.shape[0], height * width
     source.reserve_current(0, classes, "int32_t")
     weight = node.weight if node.pool else _pixel_major(node.weight, channels, area)
-    ctype, values = tables.stream(np.ascontiguousarray(weight.T), node.bits)
+    ctype, values = tables.stream(np.ascontiguousarray(weight.T), node.bits, node.odd)
     name = source.weight(f"weights_{index}", ctype, values)
     pixel = f"{_at_step(plan, node.source)} + i * {edge.pixel}u"
     term = value(plan.kind(node.source), pixel, "c")
     with code.function(f"static void node_{index}(void)"):
         code("uint32_t c, i, t, sum;")
-        adder = Adder(source, name, node.bits, "int32_t", classes)
+        adder = Adder(source, name, node.bits, node.odd, "int32_t", classes)
         bias = unsigned(source.parameter(f"bias_{index}", node.bias, "c"))
         code(f"for (c = 0; c < {classes}u; c++) logits_of[c] = signed32({bias} * {plan.steps}u);")
         if node.pool:
@@ -175,7 +174,7 @@ def _readout(source: Source, plan: Plan, index: int, node: ir.Readout) -> None:
         adder.finish("logits_of")
 
 
-def _pixel_major(weight: NDArray[np.int8], channels: int, area: int) -> NDArray[np.int8]:
+def _pixel_major(weight: ir.Weight, channels: int, area: int) -> ir.Weight:
     """(classes, C, pixels) -> (classes, pixels, C), flattened."""
     return weight.reshape(-1, channels, area).transpose(0, 2, 1).reshape(len(weight), -1)
 

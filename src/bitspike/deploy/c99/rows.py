@@ -16,24 +16,27 @@ def value(kind: str, pixel: str, channel: str) -> str:
 
 
 class Adder:
-    """C that adds weight rows times values to an array: three 8-bit rows per call, or one of fewer bits."""
+    """C that adds weight rows times values to an array: three rows of bytes per call, or one row of a stream."""
 
-    def __init__(self, source: Source, weights: str, bits: int, ctype: str, columns: int) -> None:
+    def __init__(self, source: Source, weights: str, bits: int, odd: bool, ctype: str, columns: int) -> None:
         self.source, self.weights, self.bits, self.columns = source, weights, bits, columns
+        self.odd = odd or bits == 1
+        self.threes = tables.whole_bytes(bits, odd)
         width = 8 * tables.WIDTHS[ctype]
-        self.function = f"add_rows8_{width}" if bits == 8 else f"add_row_{width}"
+        self.function = f"add_rows8_{width}" if self.threes else f"add_row_{width}"
         source.call(self.function)
-        source.code("int32_t v[3];" if bits == 8 else "int32_t v;")
-        if bits == 8:
+        source.code("int32_t v[3];" if self.threes else "int32_t v;")
+        if self.threes:
             source.code("const int8_t *row[3];")
             source.code("uint32_t n = 0;")
 
     def add(self, found: str, row: str, to: str) -> None:
         """``found`` times the row of weights that begins at number ``row``; zeros are passed over."""
         code = self.source.code
-        if self.bits < 8:
+        if not self.threes:
             code(f"v = {found};")
-            code(f"if (v) {self.function}({self.weights}, {self.bits}u, {row}, v, {self.columns}u, {to});")
+            stream = f"{self.weights}, {self.bits}u, {int(self.odd)}u"
+            code(f"if (v) {self.function}({stream}, {row}, v, {self.columns}u, {to});")
             return
         code(f"v[n] = {found};")
         code(f"row[n] = {self.weights} + {row};")
@@ -45,7 +48,7 @@ class Adder:
     def finish(self, to: str) -> None:
         """Add what has been collected."""
         code = self.source.code
-        if self.bits < 8:
+        if not self.threes:
             return
         with code.block("if (n)"):
             with code.block("for (; n < 3; n++)"):

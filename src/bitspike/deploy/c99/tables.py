@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from ..artifact import pack_weights
+from ..ir import Weight
 
-__all__ = ["Table", "narrowest", "offset_of", "plane_rows", "split_lanes", "stream"]
+__all__ = ["Table", "narrowest", "offset_of", "plane_rows", "split_lanes", "stream", "whole_bytes"]
 
 WIDTHS = {"int8_t": 1, "uint8_t": 1, "int16_t": 2, "uint16_t": 2, "int32_t": 4, "uint32_t": 4}
 
@@ -55,9 +55,9 @@ def narrowest(values: Sequence[int] | NDArray[np.integer]) -> str:
     return "int32_t"
 
 
-def offset_of(bits: int) -> tuple[int, int]:
+def offset_of(bits: int, odd: bool) -> tuple[int, int]:
     """(scale, offset) such that weight = scale * stored - offset with stored >= 0 of ``bits`` bits."""
-    return (2, 1) if bits == 1 else (1, 2 ** (bits - 1) - 1)
+    return (2, 2**bits - 1) if odd or bits == 1 else (1, 2 ** (bits - 1) - 1)
 
 
 def split_lanes(channels: int) -> list[tuple[str, int, int]]:
@@ -76,14 +76,14 @@ def split_lanes(channels: int) -> list[tuple[str, int, int]]:
     return parts
 
 
-def plane_rows(weight: NDArray[np.int8], bits: int) -> list[tuple[str, int, int, NDArray[np.int64]]]:
+def plane_rows(weight: Weight, bits: int, odd: bool) -> list[tuple[str, int, int, NDArray[np.int64]]]:
     """Weights (G, M, K) as bit rows: one word per input row k holds bit j of up to 32 output channels.
 
     Returns per part of :func:`split_lanes` its type, first channel, number of words and the rows (G, words, bits,
     K + 1); the last row is zero and fills up incomplete lists.
     """
     groups, channels, inputs = weight.shape
-    scale, offset = offset_of(bits)
+    scale, offset = offset_of(bits, odd)
     stored = (weight.astype(np.int64) + offset) // scale
     parts = []
     for ctype, first, words in split_lanes(channels):
@@ -97,21 +97,23 @@ def plane_rows(weight: NDArray[np.int8], bits: int) -> list[tuple[str, int, int,
     return parts
 
 
-def stream(weight: NDArray[np.int8], bits: int) -> tuple[str, NDArray[np.int64]]:
-    """Weights in the given order at exactly ``bits`` bits each: int8 at 8 bits, else a stream of biased values.
+def whole_bytes(bits: int, odd: bool) -> bool:
+    """Is a weight stored as it is, one int8_t?"""
+    return bits == 8 and not odd
+
+
+def stream(weight: Weight, bits: int, odd: bool) -> tuple[str, NDArray[np.int64]]:
+    """Weights in the given order at exactly ``bits`` bits each: int8 where they are whole bytes, else biased values.
 
     A stream ends with one spare byte, so that a weight can always be read as two bytes.
     """
-    if bits == 8:
+    if whole_bytes(bits, odd):
         return "int8_t", weight.reshape(-1).astype(np.int64)
-    if bits == 1:
-        packed = pack_weights(weight, 1)
-    else:
-        biased = (weight.astype(np.int64) + offset_of(bits)[1]).reshape(-1)
-        flags = ((biased[:, None] >> np.arange(bits)) & 1).astype(np.uint8).reshape(-1)
-        packed = np.packbits(flags, bitorder="little").tobytes()
-    length = (weight.size * bits + 7) // 8
-    return "uint8_t", np.frombuffer(packed[:length] + b"\0", np.uint8).astype(np.int64)
+    scale, offset = offset_of(bits, odd)
+    biased = (weight.astype(np.int64).reshape(-1) + offset) // scale
+    flags = ((biased[:, None] >> np.arange(bits)) & 1).astype(np.uint8).reshape(-1)
+    packed = np.packbits(flags, bitorder="little").tobytes()
+    return "uint8_t", np.frombuffer(packed + b"\0", np.uint8).astype(np.int64)
 
 
 def _signed(value: int) -> str:

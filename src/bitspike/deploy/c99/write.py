@@ -109,7 +109,9 @@ def _node_comment(plan: Plan, index: int) -> str:
     """What a node is: number, operation, name, shape, bits and where it reads."""
     node, names = plan.graph.nodes[index], plan.graph.names
     name = " " + re.sub(r"[^A-Za-z0-9_.-]", "_", names[index]) if names else ""
-    bits = f", {node.bits}-bit weights" if isinstance(node, ir.Conv | ir.Linear | ir.Readout) else ""
+    bits = ""
+    if isinstance(node, ir.Conv | ir.Linear | ir.Readout):
+        bits = f", {node.bits}-bit {'odd ' if node.odd else ''}weights"
     shape = "x".join(map(str, plan.shapes[index]))
     return f"{index}: {type(node).__name__}{name}, {shape}{bits}, of {', '.join(map(str, ir.sources(node)))}"
 
