@@ -101,5 +101,6 @@ def _cell(values: Sequence[float]) -> str:
 
 
 def _rows(name: str) -> list[dict[str, Any]]:
+    """The rows of a result file, in the order in which seeds were run."""
     rows: list[dict[str, Any]] = json.loads((RESULTS / name).read_text())["rows"]
     return rows

@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import compression_tables
 import engine_tables
 import web_table
 from engine_tables import markdown
@@ -102,6 +103,16 @@ TABLES: dict[str, Callable[[], str]] = {
     "ablation-digits": lambda: ablation_table("q-snn/ablation-digits.json"),
     "latency-digits": lambda: latency_table("q-snn/digits-seed0.json"),
     "latency-fashion-mnist": lambda: latency_table("q-snn/fashion-mnist-seed0.json"),
+    "qp-snn-vgg": lambda: compression_tables.grid_table("qp-snn/fashion-mnist-vgg.json"),
+    "qp-snn-vgg-claims": lambda: compression_tables.claims_table("qp-snn/fashion-mnist-vgg.json"),
+    "qp-snn-resnet": lambda: compression_tables.grid_table("qp-snn/fashion-mnist-resnet.json"),
+    "qp-snn-resnet-claims": lambda: compression_tables.claims_table("qp-snn/fashion-mnist-resnet.json"),
+    "lats": lambda: compression_tables.variants_table(
+        "lats/digits.json", ("sparsity", "accuracy", "dense_bytes", "smallest_bytes")
+    ),
+    "sei-bwsnn": lambda: compression_tables.variants_table(
+        "sei-bwsnn/digits.json", ("accuracy", "single_steps", "parameters")
+    ),
     "web": lambda: web_table.table(json.loads((RESULTS / "web" / "chromium.json").read_text())["results"]),
 }
 

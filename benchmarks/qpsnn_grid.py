@@ -36,13 +36,14 @@ from bitspike.recipes.setup import DataChoice, calibration_batches
 FIRST = TrainConfig(
     epochs=5, batch_size=60, learning_rate=0.1, warmup_epochs=0.25, weight_decay=1e-5, augment=("flip",)
 )
-SECOND = dataclasses.replace(FIRST, epochs=2, optimizer="adamw", learning_rate=1e-3, warmup_epochs=0.0)
+SMALL_BATCHES = dataclasses.replace(FIRST, epochs=6, batch_size=30)  # the ResNet needs more steps
 BITS = (8, 4, 2)
 NETWORKS: dict[str, dict[str, Any]] = {
     "vgg": {
         "model": {"name": "vggsnn", "T": 2, "widths": [16, "P", 32, "P", 64, 64, "P"]},
         "ratio": {"features.0": 0.5, "features.2": 0.5, "features.4": 0.6},
         "train_samples": 6_000,
+        "first_phase": FIRST,
     },
     "resnet": {
         "model": {"name": "resnet20", "T": 2, "width": 6, "blocks": [1, 1, 1]},
@@ -53,6 +54,7 @@ NETWORKS: dict[str, dict[str, Any]] = {
             **dict.fromkeys(("stages.0.first", "stages.1.first", "stages.2.first"), 0.5),
         },
         "train_samples": 4_000,
+        "first_phase": SMALL_BATCHES,
     },
 }
 QUANTIZERS = {"vanilla": VanillaQuantization, "ReScaW": QPSNN}
@@ -76,6 +78,7 @@ class Experiment:
     ratio: dict[str, float]
     bundle: DataBundle
     folder: Path
+    first_phase: TrainConfig
 
     def fresh(self) -> nn.Module:
         return recipes.build_model(self.config, self.bundle.spec)
@@ -116,22 +119,28 @@ class Experiment:
         }
 
 
+def fine_tuning(first: TrainConfig) -> TrainConfig:
+    """The second phase that follows ``first``."""
+    return dataclasses.replace(first, epochs=2, optimizer="adamw", learning_rate=1e-3, warmup_epochs=0.0)
+
+
 def networks(run: Experiment) -> Iterator[tuple[str, int | None, nn.Module]]:
     """(variant, bits, trained network), each variant after those it starts from."""
-    full = run.train(run.fresh(), FIRST)
+    first, second = run.first_phase, fine_tuning(run.first_phase)
+    full = run.train(run.fresh(), first)
     yield "full precision", None, full
     for bits in BITS:
         for quantizer, method in QUANTIZERS.items():
-            quantized = run.train(run.apply(run.fresh(), method(weight_bits=bits, edge_bits=8)), FIRST)
+            quantized = run.train(run.apply(run.fresh(), method(weight_bits=bits, edge_bits=8)), first)
             yield quantizer, bits, quantized
             for score, kind in SCORES.items():
                 pruned = run.apply(quantized, run.prune(kind))
                 yield f"{quantizer} + {score}, not fine-tuned", bits, pruned
-                yield f"{quantizer} + {score}", bits, run.train(copy.deepcopy(pruned), SECOND)
+                yield f"{quantizer} + {score}", bits, run.train(copy.deepcopy(pruned), second)
         for quantizer, score in (("vanilla", "SCA"), ("ReScaW", "SVS")):
             method = QUANTIZERS[quantizer](weight_bits=bits, edge_bits=8)
             first_pruned = run.apply(full, run.prune(SCORES[score]), method)
-            yield f"{score}, then {quantizer}", bits, run.train(first_pruned, SECOND)
+            yield f"{score}, then {quantizer}", bits, run.train(first_pruned, second)
 
 
 def main() -> None:
@@ -160,8 +169,8 @@ def begin(options: argparse.Namespace) -> dict[str, Any]:
         "command": " ".join(["python", *sys.argv]),
         "data": options.data,
         **NETWORKS[options.network],
-        "first_phase": dataclasses.asdict(FIRST),
-        "second_phase": dataclasses.asdict(SECOND),
+        "first_phase": dataclasses.asdict(NETWORKS[options.network]["first_phase"]),
+        "second_phase": dataclasses.asdict(fine_tuning(NETWORKS[options.network]["first_phase"])),
         "torch": torch.__version__,
         "rows": [],
     }
@@ -174,7 +183,7 @@ def train_all(result: dict[str, Any], options: argparse.Namespace, seed: int) ->
     config = Config(choice, setting["model"], seed)
     folder = options.artifacts / options.network / f"seed{seed}"
     folder.mkdir(parents=True, exist_ok=True)
-    run = Experiment(config, setting["ratio"], recipes.load_data(config), folder)
+    run = Experiment(config, setting["ratio"], recipes.load_data(config), folder, setting["first_phase"])
     done = {(row["variant"], row["bits"]) for row in result["rows"] if row["seed"] == seed}
     began = time.perf_counter()
     for variant, bits, model in networks(run):

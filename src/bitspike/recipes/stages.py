@@ -15,7 +15,7 @@ from typing import Any
 from torch import nn
 
 from .. import compress, deploy, learn, measure
-from ..compress import SoftThreshold, SoftThresholdPruning, threshold_driver
+from ..compress import MixedBits, SoftThreshold, SoftThresholdPruning, threshold_driver
 from ..data import DataBundle, num_batches
 from ..learn import (
     BatchObjective,
@@ -59,6 +59,7 @@ def run_stages(
     folder = RunDirectory(directory)
     folder.check(recipe, config, resume or not is_first_process())
     bundle = load_data(config)
+    rehearse(config, bundle)
     if is_first_process():
         folder.begin(recipe, config, resume)
     history: dict[str, list[dict[str, float]]] = {}
@@ -132,6 +133,23 @@ def run_stages(
     folder.write_result(result)
     measure.write_report(result, folder.report)
     return result
+
+
+def rehearse(config: StagesConfig, bundle: DataBundle) -> None:
+    """Apply all methods and lower, without any training: what cannot be combined or deployed is refused at once."""
+    samples = calibration_batches(bundle.train, 1, 2, config.seed)
+    ended: dict[str, nn.Module] = {}
+    model = build_model(config, bundle.spec)
+    for stage in config.stages:
+        if stage.start != "previous":
+            model = build_model(config, bundle.spec) if stage.start == "fresh" else ended[stage.start]
+        model = copy.deepcopy(model)
+        for method in stage.methods():
+            compress.apply(model, method, calibration=samples)
+        if stage.bits is not None:
+            compress.apply(model, MixedBits(default=max(stage.bits.bits), quantizer=stage.bits.quantizer))
+        ended[stage.name] = model
+    deploy.exact_model(compress.freeze_membranes(model))
 
 
 def _apply(
