@@ -113,6 +113,7 @@ TABLES: dict[str, Callable[[], str]] = {
     "sei-bwsnn": lambda: compression_tables.variants_table(
         "sei-bwsnn/digits.json", ("accuracy", "single_steps", "parameters")
     ),
+    "bits": lambda: compression_tables.variants_table("compress/bits-digits.json", ("accuracy", "artifact_bytes")),
     "web": lambda: web_table.table(json.loads((RESULTS / "web" / "chromium.json").read_text())["results"]),
 }
 

@@ -19,7 +19,7 @@ from bitspike.neurons import LIF
 
 
 @pytest.mark.parametrize("bits", [2, 3, 4, 8])
-def test_card_05_dynamic_membrane_levels(bits: int) -> None:
+def test_point_05_dynamic_membrane_levels(bits: int) -> None:
     u = 0.6 * torch.randn(4000)
     u = torch.cat([u, -u, torch.zeros(1)])
     q = DynamicTanhMembrane(bits)(u)
@@ -33,7 +33,7 @@ def test_card_05_dynamic_membrane_levels(bits: int) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 8])
-def test_card_05_all_zero_membrane_gives_zeros(bits: int) -> None:
+def test_point_05_all_zero_membrane_gives_zeros(bits: int) -> None:
     u = torch.zeros(3, 4, requires_grad=True)
     q = DynamicTanhMembrane(bits)(u)
     q.sum().backward()

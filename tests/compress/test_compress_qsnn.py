@@ -179,7 +179,7 @@ def test_registered_config_works_at_once() -> None:
         registry._METHODS.pop("OnlyHere")
 
 
-def test_card_10_size_of_resnet19() -> None:
+def test_point_10_size_of_resnet19() -> None:
     """1 bit per binary weight, 8 per edge weight, 32 per batch-norm gain and offset and per bias: 1.62 MB."""
     with torch.device("meta"):
         model = apply(create_model("resnet19", num_classes=10), QSNN())
@@ -203,7 +203,7 @@ def train(data: DataBundle, config: QSNN | None, *, seed: int, weight: float, ep
 
 
 @pytest.mark.slow
-def test_card_08_regulation_moves_the_inner_rate_towards_one_half(digits: DataBundle) -> None:
+def test_point_08_regulation_moves_the_inner_rate_towards_one_half(digits: DataBundle) -> None:
     data = subset(digits, 320, 0)
     distance = []
     for weight in (0.0, 1.0, 30.0):
@@ -215,8 +215,8 @@ def test_card_08_regulation_moves_the_inner_rate_towards_one_half(digits: DataBu
 
 
 @pytest.mark.slow
-def test_card_09_standardised_binarizer_is_not_worse_than_plain_sign(digits: DataBundle) -> None:
-    """Means over three seeds. The finer steps of the card's ablation (the regulation's gain, membranes of 8, 4 and 2
+def test_point_09_standardised_binarizer_is_not_worse_than_plain_sign(digits: DataBundle) -> None:
+    """Means over three seeds. The finer steps of the published ablation (the regulation's gain, membranes of 8, 4 and 2
     bits) are within noise at this size; they belong to a benchmark, so only the robust direction is tested."""
     data = subset(digits, 480, 144)
     accuracy = {

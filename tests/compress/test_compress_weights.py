@@ -1,4 +1,4 @@
-"""Weight quantizers against the points of the Q-SNN method card that concern them."""
+"""Weight quantizers against the required behaviours of Q-SNN that concern them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def entropy(p: float) -> float:
 
 
 @pytest.mark.parametrize("name", list_models())
-def test_card_01_hidden_weights_are_plus_minus_a_power_of_two(name: str) -> None:
+def test_point_01_hidden_weights_are_plus_minus_a_power_of_two(name: str) -> None:
     model = apply(small_model(name), QSNN())
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     for layer in layers[1:-1]:
@@ -37,12 +37,12 @@ def test_card_01_hidden_weights_are_plus_minus_a_power_of_two(name: str) -> None
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 @pytest.mark.parametrize("spread", [1e-3, 1.0, 40.0])
-def test_card_01_scale_is_one_for_gaussian_latents(shape: tuple[int, ...], spread: float) -> None:
+def test_point_01_scale_is_one_for_gaussian_latents(shape: tuple[int, ...], spread: float) -> None:
     _, scale = StandardizedBinarizer().integers(spread * torch.randn(shape))
     assert torch.equal(scale.flatten(), torch.ones(shape[0]))
 
 
-def test_card_01_scale_follows_the_latents() -> None:
+def test_point_01_scale_follows_the_latents() -> None:
     """A channel with one outlier among 64 has mean |w| about 0.25, so its scale is 1/4."""
     w = torch.zeros(1, 64)
     w[0, 0] = 5.0
@@ -50,7 +50,7 @@ def test_card_01_scale_follows_the_latents() -> None:
 
 
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
-def test_card_02_invariant_to_positive_scale_and_offset(shape: tuple[int, ...]) -> None:
+def test_point_02_invariant_to_positive_scale_and_offset(shape: tuple[int, ...]) -> None:
     w = torch.randn(shape, dtype=torch.float64)
     per_channel = (shape[0],) + (1,) * (len(shape) - 1)
     a, c = 0.1 + 5 * torch.rand(per_channel, dtype=torch.float64), torch.randn(per_channel, dtype=torch.float64)
@@ -60,7 +60,7 @@ def test_card_02_invariant_to_positive_scale_and_offset(shape: tuple[int, ...]) 
 
 
 @pytest.mark.parametrize("offset", [0.0, 0.3])
-def test_card_03_signs_are_balanced_by_centring(offset: float) -> None:
+def test_point_03_signs_are_balanced_by_centring(offset: float) -> None:
     w = torch.randn(32, 2000) * 0.2 + offset
     share = (StandardizedBinarizer()(w) > 0).float().mean(1)
     assert (share - 0.5).abs().max() < 5 * 0.5 / math.sqrt(2000)

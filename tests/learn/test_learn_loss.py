@@ -58,14 +58,14 @@ def test_mixed_targets_in_single_precision_fit_double_logits() -> None:
     close(time_mean_cross_entropy(logits, soft), -(soft.double() * logits.log_softmax(-1)).sum(-1).mean())
 
 
-def test_card_07_weight_zero_is_the_plain_loss() -> None:
+def test_point_07_weight_zero_is_the_plain_loss() -> None:
     logits, labels = torch.randn(3, 5, 4, dtype=torch.float64), torch.tensor([0, 3, 1, 1, 2])
     assert torch.equal(
         SpikeRegulation(0.0)(logits, labels, rates(0.1, 0.2, 0.3)), time_mean_cross_entropy(logits, labels)
     )
 
 
-def test_card_07_objective_adds_the_weighted_regulation() -> None:
+def test_point_07_objective_adds_the_weighted_regulation() -> None:
     logits, labels, observed = (
         torch.randn(3, 5, 4, dtype=torch.float64),
         torch.tensor([0, 3, 1, 1, 2]),
@@ -76,7 +76,7 @@ def test_card_07_objective_adds_the_weighted_regulation() -> None:
     assert SpikeRegulation() == SpikeRegulation(5e-3, 0.5, 0.0), "the published weight and rate"
 
 
-def test_card_07_regulation_is_zero_only_at_one_half() -> None:
+def test_point_07_regulation_is_zero_only_at_one_half() -> None:
     assert spike_regulation(rates(0.1, 0.5, 0.5, 0.9)) == 0
     assert spike_regulation(rates(0.5, 0.5, 0.5 + 1e-6, 0.5)) > 0
 
@@ -84,11 +84,11 @@ def test_card_07_regulation_is_zero_only_at_one_half() -> None:
 @pytest.mark.parametrize(
     "inner, expected", [((0.0, 0.0), 0.25), ((1.0, 1.0), 0.25), ((0.0, 0.5), 0.125), ((0.25,), 0.0625)], ids=str
 )
-def test_card_07_regulation_is_at_most_a_quarter(inner: tuple[float, ...], expected: float) -> None:
+def test_point_07_regulation_is_at_most_a_quarter(inner: tuple[float, ...], expected: float) -> None:
     assert spike_regulation(rates(0.3, *inner, 0.7)).item() == pytest.approx(expected)
 
 
-def test_card_07_first_and_last_layer_do_not_count() -> None:
+def test_point_07_first_and_last_layer_do_not_count() -> None:
     assert spike_regulation(rates(0.0, 0.4, 1.0)) == spike_regulation(rates(1.0, 0.4, 0.0)) == pytest.approx(0.01)
     for few in ((), (0.1,), (0.1, 0.9)):
         assert spike_regulation(rates(*few)) == 0

@@ -77,7 +77,7 @@ def test_gradient_by_sequence_equals_gradient_by_steps(name: str, options: dict)
 
 @pytest.mark.parametrize("membrane", MEMBRANES)
 @pytest.mark.parametrize("name", NEURONS)
-def test_card_06_silence(name: str, membrane: str) -> None:
+def test_point_06_silence(name: str, membrane: str) -> None:
     """Once the current has stopped, a neuron with leak 1/2, hard reset and threshold 1 never fires again.
 
     With hard reset a carry is at most the threshold; quantizers may round up, but not past 2 thresholds.
@@ -89,7 +89,7 @@ def test_card_06_silence(name: str, membrane: str) -> None:
 
 
 @pytest.mark.parametrize("bits", [2, 4, 8])
-def test_card_06_released_membrane_stays_below_half_the_threshold(bits: int) -> None:
+def test_point_06_released_membrane_stays_below_half_the_threshold(bits: int) -> None:
     neuron = LIF(membrane=DynamicTanhMembrane(bits))
     state = None
     for _ in range(6):

@@ -54,7 +54,7 @@ def test_sign_values(dtype: torch.dtype) -> None:
 
 
 @pytest.mark.parametrize("progress", [0.0, 0.3, 0.5, 0.8, 1.0])
-def test_card_04_estimator_is_the_derivative_of_k_tanh_tx(progress: float) -> None:
+def test_point_04_estimator_is_the_derivative_of_k_tanh_tx(progress: float) -> None:
     k, t = error_decay_schedule(progress)
     x = torch.linspace(-3, 3, 31, dtype=torch.float64, requires_grad=True)
     upstream = torch.randn(31, dtype=torch.float64)
@@ -66,7 +66,7 @@ def test_card_04_estimator_is_the_derivative_of_k_tanh_tx(progress: float) -> No
     torch.testing.assert_close(x.grad, upstream * numeric, rtol=1e-6, atol=1e-7)
 
 
-def test_card_04_slopes_at_start_and_end() -> None:
+def test_point_04_slopes_at_start_and_end() -> None:
     def slope(progress: float, at: float) -> float:
         k, t = (torch.tensor(v, dtype=torch.float64) for v in error_decay_schedule(progress))
         x = torch.tensor(at, dtype=torch.float64, requires_grad=True)
