@@ -13,6 +13,7 @@ import argparse
 import copy
 import dataclasses
 import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -69,7 +70,7 @@ def main() -> None:
             # the allocator leaves room for what training widens: ask for as much more, the file is then no larger
             mixed, record = choose_bits(
                 full,
-                BitBudget(str(int(size / 0.98))),
+                BitBudget(str(math.ceil(size / 0.98))),
                 calibration,
                 bundle.validation,
                 lambda model: compiled(model, bundle),

@@ -27,8 +27,8 @@ from bitspike.models.sei_resnet import self_ensemble_neuron
 from bitspike.neurons import set_temporal_gradient
 
 PLAN = TrainConfig(epochs=24, batch_size=64, learning_rate=0.3, weight_decay=0.0, warmup_epochs=2, augment=("crop1",))
-TEACHER = dataclasses.replace(PLAN, learning_rate=0.05, weight_decay=1e-4)
-T = 4
+TEACHER = PLAN
+T = 2
 NETWORKS: dict[str, dict[str, Any]] = {
     "plain": {"name": "resnet19", "width": 16, "blocks": [2, 2], "neuron": self_ensemble_neuron},
     "multiple shortcuts": {"name": "sei_resnet", "width": 16, "units": [4, 4]},
