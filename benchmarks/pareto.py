@@ -34,8 +34,8 @@ def main() -> None:
     for panel, (key, (factor, label)) in zip(panels, AXES.items(), strict=True):
         draw(panel, points(rows, key, factor))
         panel.set_xlabel(label)
-        panel.set_xscale("log")
-        panel.grid(alpha=0.3, which="both")
+        panel.set_xlim(left=0)
+        panel.grid(alpha=0.3)
     panels[0].set_ylabel("test accuracy (%)")
     handles, labels = panels[0].get_legend_handles_labels()
     handles += [plt.Line2D([], [], color="gray", marker=marker, linestyle="") for marker in MARKERS.values()]

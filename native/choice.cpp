@@ -57,9 +57,8 @@ TableShape table_shape(const Layer& layer) {
 
 bool all(const std::vector<std::uint8_t>& flags) { return std::find(flags.begin(), flags.end(), 0) == flags.end(); }
 
-// Tables compute modulo 2^16: the sums must fit, or the membranes of a Lif that adds nothing else to them.
-bool fits_tables(const Graph& graph, std::size_t index) {
-  if (all(graph.nodes[index].fits_int16)) return true;
+// Whether all that reads the sums is a Lif that adds nothing else to them and whose membranes fit 16 bits.
+bool feeds_narrow_lifs(const Graph& graph, std::size_t index) {
   for (std::size_t i = index + 1; i < graph.nodes.size(); ++i) {
     const Node& reader = graph.nodes[i];
     const auto* end = reader.sources + reader.source_count;
@@ -67,6 +66,11 @@ bool fits_tables(const Graph& graph, std::size_t index) {
     if (reader.source_count != 1 || !all(reader.fits_int16)) return false;
   }
   return true;
+}
+
+// Tables compute modulo 2^16: the sums must fit, or the membranes.
+bool fits_tables(const Graph& graph, std::size_t index) {
+  return all(graph.nodes[index].fits_int16) || feeds_narrow_lifs(graph, index);
 }
 
 // Share of neurons that fire: stored with the file, or guessed from what the edge pools.
@@ -99,13 +103,15 @@ struct Costs {
     const double fixed = 35 + 35 * std::ceil(m / 128) + (vectors ? 0 : 200);
     return lists + layer.rows() * (fixed + 0.5 * spikes + row * spikes * std::ceil(m / 64));
   }
-  double tables(const Layer& layer, const TableKernels& kernels) const {
+  // The Lif of other sums reads them from 32-bit rows, into which columns are scattered.
+  double tables(const Layer& layer, const TableKernels& kernels, bool narrow) const {
     const std::size_t pixels = layer.node.pixels(), frames = layer.source.frames, group = kernels.group;
     const std::size_t tile = std::clamp<std::size_t>(256 / frames, 1, pixels), tiles = (pixels + tile - 1) / tile;
     const double vectors_run = static_cast<double>(tiles * ((tile * frames + kernels.lanes - 1) / kernels.lanes));
     const double lookups = static_cast<double>(layer.taps() * ((layer.source.channels + group - 1) / group));
     const double columns = layer.node.channels * (signed_bits(layer.node) > 5 ? 2.0 : 1.0);
-    return vectors_run * (lookups * columns * (wide ? 1.67 : 0.8) + lookups * 3 + columns * 12);
+    const double scattered = narrow ? 0 : 10 * layer.rows() * layer.node.channels;
+    return vectors_run * (lookups * columns * (wide ? 1.67 : 0.8) + lookups * 3 + columns * 12) + scattered;
   }
 };
 
@@ -129,8 +135,9 @@ Family cheapest(const Graph& graph, std::size_t index, const Layer& layer, const
   for (const Family family : {Family::Events, Family::Tables}) {
     if (!possible(graph, index, layer, kernels, family)) continue;
     if (family == Family::Tables && about_table_bytes(layer.node) > kMostTableBytes) continue;
-    const double cost =
-        family == Family::Events ? costs.events(layer, rate) : costs.tables(layer, *kernels.tables);
+    const double cost = family == Family::Events
+                            ? costs.events(layer, rate)
+                            : costs.tables(layer, *kernels.tables, feeds_narrow_lifs(graph, index));
     if (cost < least) best = family, least = cost;
   }
   return best;
