@@ -26,6 +26,9 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {  # what each model needs beyond GENE
     "resnet20": {"width": 3, "blocks": (1, 2)},
     "vggsnn": {"widths": (4, "P", 6, 5, "P")},
     "vgg16": {"widths": (4, "M", 6, 5, "A")},
+    "spikformer": {"dim": 16, "depth": 2, "heads": 2, "patch": 2, "mlp_ratio": 2, "input_shape": (2, 15, 11)},
+    "spikingformer": {"dim": 16, "depth": 2, "heads": 2, "patch": 2, "mlp_ratio": 2, "input_shape": (2, 15, 11)},
+    "qkformer": {"dim": 24, "depths": (1, 1, 1), "heads": 3, "mlp_ratio": 2, "input_shape": (2, 17, 15)},
 }
 
 
@@ -105,6 +108,11 @@ def subset(bundle: DataBundle, train: int, rest: int) -> DataBundle:
         for split, n in ((bundle.train, train), (bundle.validation, rest), (bundle.test, rest))
     ]
     return DataBundle(bundle.spec, *take)
+
+
+def has_integer_form(name: str) -> bool:
+    """Whether no module of model ``name`` says that it has none; the others are refused by lowering and pruning."""
+    return not any(hasattr(module, "no_integer_form") for module in small_model(name).modules())
 
 
 def synapses(model: nn.Module) -> list[Synapse]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from helpers import calibrate, disturb, small_images, small_model
+from helpers import calibrate, disturb, has_integer_form, small_images, small_model
 from torch import Tensor, nn
 
 from bitspike.compress import QSNN, PowerOfTwoMembrane, apply
@@ -17,8 +17,7 @@ from bitspike.layers import AvgPool, ConvBN, LinearBN, MaxPool, Readout, Spiking
 from bitspike.models import list_models
 from bitspike.neurons import LIF
 
-CURRENT_STREAMS = {"sei_resnet"}  # real-valued currents between units; refused, see test_deploy_self_ensemble
-DEPLOYABLE = [name for name in list_models() if name not in CURRENT_STREAMS]
+DEPLOYABLE = [name for name in list_models() if has_integer_form(name)]
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def membrane_magnitude(neuron: Neuron, current: Tensor, spikes: Tensor) -> Tenso
 
 def firing_rate(neuron: Neuron, current: Tensor, spikes: Tensor) -> Tensor:
     """Mean of the spikes over time and pixels."""
-    return spikes.double().mean((0, 3, 4))
+    return neuron.firing(spikes).double().mean((0, 3, 4))
 
 
 def svs_scores(model: nn.Module, calibration: Sequence[Tensor], tolerance: float | None = None) -> dict[str, Tensor]:

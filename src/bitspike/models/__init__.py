@@ -1,6 +1,20 @@
 """Architectures, one file per family, known by name through a decorator registry."""
 
-from . import resnet, sei_resnet, vgg
+from . import qkformer, resnet, sei_resnet, spikformer, spikingformer, vgg
+from .former_configs import PUBLISHED_FORMERS, published_former
 from .registry import MODELS, create_model, list_models, register_model
 
-__all__ = ["MODELS", "create_model", "list_models", "register_model", "resnet", "sei_resnet", "vgg"]
+__all__ = [
+    "MODELS",
+    "PUBLISHED_FORMERS",
+    "create_model",
+    "list_models",
+    "published_former",
+    "qkformer",
+    "register_model",
+    "resnet",
+    "sei_resnet",
+    "spikformer",
+    "spikingformer",
+    "vgg",
+]

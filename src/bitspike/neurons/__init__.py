@@ -1,16 +1,35 @@
 """Spiking neurons: thin modules over ``ops``. A sequence is (T, N, ...); ``step`` takes one step (N, ...)."""
 
+from .adaptive import AdaptiveLIF
+from .asn import ASN, NASN
+from .integer import IntegerLIF, NormalizedIntegerLIF
 from .lif import LIF, PLIF, set_temporal_gradient
 from .observe import FiringRate, observe_rates
+from .psn import PSN, MaskedPSN, set_mask_progress
 from .registry import NEURONS, Neuron, register_neuron
+from .sliding_psn import SlidingPSN
+from .spike_inference import resting_current, spike_currents
+from .ternary import TernaryLIF
 
 __all__ = [
+    "ASN",
     "LIF",
+    "NASN",
     "NEURONS",
     "PLIF",
+    "PSN",
+    "AdaptiveLIF",
     "FiringRate",
+    "IntegerLIF",
+    "MaskedPSN",
     "Neuron",
+    "NormalizedIntegerLIF",
+    "SlidingPSN",
+    "TernaryLIF",
     "observe_rates",
     "register_neuron",
+    "resting_current",
+    "set_mask_progress",
     "set_temporal_gradient",
+    "spike_currents",
 ]

@@ -17,7 +17,7 @@ __all__ = ["FiringRate", "observe_rates"]
 
 @dataclass(frozen=True)
 class FiringRate:
-    """Mean of the spikes of layer ``name`` over T, N and all neurons (global batch); a differentiable scalar."""
+    """Mean of ``Neuron.firing`` of layer ``name`` over T, N and all neurons (global batch); a differentiable scalar."""
 
     name: str
     rate: Tensor
@@ -30,7 +30,7 @@ def observe_rates(model: nn.Module) -> Iterator[list[FiringRate]]:
     handles = [
         module.register_forward_hook(
             lambda neuron, _inputs, spikes, name=name: rates.append(
-                FiringRate(neuron.label or name, all_mean(_mean(spikes)))
+                FiringRate(neuron.label or name, all_mean(_mean(neuron.firing(spikes))))
             )
         )
         for name, module in model.named_modules()

@@ -15,13 +15,28 @@ __all__ = ["NEURONS", "Neuron", "register_neuron"]
 class Neuron(nn.Module):
     """Turns currents (T, N, ...) into spikes (T, N, ...) without keeping state between calls.
 
-    ``membrane`` is the quantizer of the stored membrane, or None. ``causal`` neurons also ``step``.
+    ``membrane`` is the quantizer of the stored membrane, or None. A neuron declares what the others may rely on:
     """
 
-    causal: bool = True
+    time_steps: int | None = None  # the only length of sequence it takes; None: any
+    echoes: bool = False  # by default, currents that have stopped may still cause spikes later
     temporal_gradient: str = "full"  # or "spatial": gradients stay within their time step
     label: str | None = None  # shown in reports where the module's path does not tell
     membrane: MembraneQuantizer | None
+
+    @property
+    def causal(self) -> bool:
+        """Whether spikes follow from the current of their own and earlier steps alone: such neurons also ``step``."""
+        return True
+
+    @property
+    def levels(self) -> tuple[float, ...]:
+        """The values an output may take, ascending."""
+        return 0.0, 1.0
+
+    def firing(self, output: Tensor) -> Tensor:
+        """How much of what it can fire each output of the neuron is, 0 to 1: the spikes themselves, where they are 0 or 1."""
+        return output
 
     def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes (N, ...) and the next state for one step of current (N, ...); state None is the resting state."""

@@ -2,6 +2,7 @@
 
 from .binarize import clipped_sign, error_decay_schedule, error_decay_sign, power_of_two_scale, standardize
 from .collective import all_maximum, all_mean, leave_processes
+from .integer_levels import integer_levels, micro_steps, window_gradient_scale
 from .membrane import (
     LifRule,
     full_gradient,
@@ -17,12 +18,24 @@ from .membrane import (
 from .odd_levels import odd_levels
 from .precision import MembraneQuantizer, Precision, WeightQuantizer, quantizer_input, weight_quantizer
 from .quantize import floor_ste, quantize_power_of_two, quantize_tanh, round_ste, shift_round, symmetric_levels
+from .stepping import (
+    Advance,
+    adaptive_advance,
+    integer_advance,
+    scan_membranes,
+    scan_outputs,
+    ternary_advance,
+    ternary_hard_reset,
+    ternary_soft_reset,
+)
 from .surrogate import SURROGATES, ATan, Rectangle, Sigmoid, Surrogate, Triangle, spike
+from .temporal import band_matrix, band_taps, causal_filter, mix_steps
 from .threshold import soft_threshold
 
 __all__ = [
     "SURROGATES",
     "ATan",
+    "Advance",
     "LifRule",
     "MembraneQuantizer",
     "Precision",
@@ -31,18 +44,26 @@ __all__ = [
     "Surrogate",
     "Triangle",
     "WeightQuantizer",
+    "adaptive_advance",
     "all_maximum",
     "all_mean",
+    "band_matrix",
+    "band_taps",
+    "causal_filter",
     "clipped_sign",
     "error_decay_schedule",
     "error_decay_sign",
     "floor_ste",
     "full_gradient",
     "hard_reset",
+    "integer_advance",
+    "integer_levels",
     "leave_processes",
     "lif_membranes",
     "lif_scan",
     "lif_step",
+    "micro_steps",
+    "mix_steps",
     "multiplicative_leak",
     "odd_levels",
     "power_of_two_scale",
@@ -50,6 +71,8 @@ __all__ = [
     "quantize_tanh",
     "quantizer_input",
     "round_ste",
+    "scan_membranes",
+    "scan_outputs",
     "shift_leak",
     "shift_round",
     "soft_reset",
@@ -58,5 +81,9 @@ __all__ = [
     "spike",
     "standardize",
     "symmetric_levels",
+    "ternary_advance",
+    "ternary_hard_reset",
+    "ternary_soft_reset",
     "weight_quantizer",
+    "window_gradient_scale",
 ]

@@ -35,7 +35,7 @@ __all__ = [
 ]
 
 Leak = Callable[[Tensor], Tensor]
-Reset = Callable[[Tensor, Tensor, float], Tensor]
+Reset = Callable[[Tensor, Tensor, float | Tensor], Tensor]
 Temporal = Callable[[Tensor], Tensor]
 Store = Callable[[Tensor], Tensor]
 
@@ -50,12 +50,12 @@ def shift_leak(shift: int, step: float = 1.0) -> Leak:
     return lambda carry: carry - floor_ste(carry / step / 2**shift) * step
 
 
-def hard_reset(membrane: Tensor, spikes: Tensor, threshold: float) -> Tensor:
+def hard_reset(membrane: Tensor, spikes: Tensor, threshold: float | Tensor) -> Tensor:
     """0 where a spike was fired."""
     return (1 - spikes) * membrane
 
 
-def soft_reset(membrane: Tensor, spikes: Tensor, threshold: float) -> Tensor:
+def soft_reset(membrane: Tensor, spikes: Tensor, threshold: float | Tensor) -> Tensor:
     """The threshold is subtracted where a spike was fired."""
     return membrane - threshold * spikes
 

@@ -1,0 +1,116 @@
+"""Mixing tokens by spikes: self-attention without softmax, and masks computed from queries.
+
+A mixer takes spikes (T, N, C, H, W), or counts, to currents of the same shape; its tokens are the H·W pixels, its
+channels stand in ``heads`` equal blocks. Sources: Spikformer (arXiv 2209.15425) and QKFormer (arXiv 2403.16552).
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from ..errors import ConfigError
+from .synapse import ConvBN
+from .tokenizer import NeuronFactory
+from .unit import SpikingUnit
+
+__all__ = [
+    "QKChannelAttention",
+    "QKTokenAttention",
+    "SpikingSelfAttention",
+    "spiking_attention",
+    "split_heads",
+]
+
+SCALE = 0.125  # whatever the size of the heads
+
+
+def split_heads(x: Tensor, heads: int) -> Tensor:
+    """(T, N, C, H, W) -> (T, N, heads, C / heads, tokens)."""
+    return x.flatten(3).unflatten(2, (heads, -1))
+
+
+def spiking_attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Q (K^T V) for each head, all (T, N, heads, d, tokens).
+
+    Sums of products of spikes: whole numbers, so the order of the products does not matter, and this one needs memory
+    and time proportional to the number of tokens.
+    """
+    context = torch.einsum("...dl,...el->...de", key, value)
+    return torch.einsum("...de,...dl->...el", context, query)
+
+
+class SpikingSelfAttention(nn.Module):
+    """Spiking self-attention: BN(conv(LIF(Q (K^T V) / 8))), Q, K, V = LIF(BN(conv(x))), all convolutions 1x1.
+
+    neuron: of Q, K and V; attention_neuron: behind the products. bias: of the three convolutions (Spikformer's have one,
+    Spikingformer's none). Raises ConfigError for heads that do not divide the channels.
+    """
+
+    def __init__(
+        self, dim: int, heads: int, neuron: NeuronFactory, attention_neuron: NeuronFactory, *, bias: bool = False
+    ) -> None:
+        super().__init__()
+        check_heads(dim, heads)
+        self.heads = heads
+        self.query = SpikingUnit(neuron(), ConvBN(dim, dim, 1, bias=bias))
+        self.key = SpikingUnit(neuron(), ConvBN(dim, dim, 1, bias=bias))
+        self.value = SpikingUnit(neuron(), ConvBN(dim, dim, 1, bias=bias))
+        self.neuron = attention_neuron()
+        self.project = ConvBN(dim, dim, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key, value = (split_heads(unit(x), self.heads) for unit in (self.query, self.key, self.value))
+        counts = spiking_attention(query, key, value).flatten(2, 3).unflatten(-1, x.shape[-2:])
+        current: Tensor = self.project(self.neuron(counts * SCALE))
+        return current
+
+
+class QKTokenAttention(nn.Module):
+    """Q-K token attention: BN(conv(A * K)), where A = LIF(sum of Q over a head's channels) lets a token pass or not.
+
+    A is (T, N, heads, 1, tokens); Q and K as in :class:`SpikingSelfAttention`. Linear in the tokens, no scale.
+    """
+
+    def __init__(self, dim: int, heads: int, neuron: NeuronFactory, attention_neuron: NeuronFactory) -> None:
+        super().__init__()
+        check_heads(dim, heads)
+        self.heads = heads
+        self.query = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
+        self.key = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
+        self.neuron = attention_neuron()
+        self.project = ConvBN(dim, dim, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key = (split_heads(unit(x), self.heads) for unit in (self.query, self.key))
+        mask = self.neuron(query.sum(3, keepdim=True))
+        current: Tensor = self.project((mask * key).flatten(2, 3).unflatten(-1, x.shape[-2:]))
+        return current
+
+
+class QKChannelAttention(nn.Module):
+    """Q-K channel attention: BN(conv(A * K)), where A = LIF(sum of Q over the tokens) lets a channel pass or not.
+
+    A is (T, N, heads, C / heads, 1): each channel has its own sum, so the number of heads makes no difference.
+    """
+
+    def __init__(self, dim: int, heads: int, neuron: NeuronFactory, attention_neuron: NeuronFactory) -> None:
+        super().__init__()
+        check_heads(dim, heads)
+        self.heads = heads
+        self.query = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
+        self.key = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
+        self.neuron = attention_neuron()
+        self.project = ConvBN(dim, dim, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key = (split_heads(unit(x), self.heads) for unit in (self.query, self.key))
+        mask = self.neuron(query.sum(-1, keepdim=True))
+        current: Tensor = self.project((mask * key).flatten(2, 3).unflatten(-1, x.shape[-2:]))
+        return current
+
+
+def check_heads(dim: int, heads: int) -> None:
+    """ConfigError unless ``heads`` divides ``dim``."""
+    if heads < 1 or dim < 1 or dim % heads:
+        raise ConfigError(f"heads is {heads}, accepted: divisors of the {dim} channels")
