@@ -24,7 +24,7 @@ def grouped() -> nn.Module:
 
 def per_channel_neuron() -> nn.Module:
     model = small_model("vggsnn")
-    model.features[2].neuron.register_buffer("levels", torch.zeros(6))
+    model.features[2].neuron.register_buffer("offsets", torch.zeros(6))
     return model
 
 
@@ -65,7 +65,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], dict[str, list[int]], str]] = 
     "order": (lambda: small_model("vggsnn"), {"features.0": [2, 1]}, "ascending, 0 to 3"),
     "twice": (lambda: small_model("vggsnn"), {"features.0": [1, 1]}, "ascending, 0 to 3"),
     "groups": (grouped, {"features.0": [0]}, "'features.2' has a convolution in 2 groups"),
-    "neuron": (per_channel_neuron, {"features.2": [0]}, r"neuron of 'features.2' holds 'levels' of shape \(6,\)"),
+    "neuron": (per_channel_neuron, {"features.2": [0]}, r"neuron of 'features.2' holds 'offsets' of shape \(6,\)"),
     "codes": (odd_parametrization, {"features.2": [0]}, r"Codebook on the weight of 'features.2' holds 'codes'"),
     "readout": (odd_parametrization, {"features.3": [0]}, "Codebook on the weight of 'readout' holds 'codes'"),
     "current": (unknown_current, {"features.2": [0]}, "'features.2' has a Sequential as current"),

@@ -142,7 +142,7 @@ def test_unknown_group_is_refused() -> None:
 BAD = {
     "one": ({"ratio": 1}, r"Prune ratio is 1\.0, accepted: 0 up to, not including, 1"),
     "negative": ({"ratio": {"a": -0.1}}, r"Prune ratio is -0\.1"),
-    "text": ({"ratio": "half"}, "Prune.ratio is 'half'"),
+    "text": ({"ratio": "half"}, "ratios 'half' are unknown, accepted: vgg16"),
     "nested": ({"ratio": {"a": "b"}}, "Prune.ratio is .*'b'"),
     "score": ({"score": "svd"}, "Prune score is 'svd', accepted: svs, sca, magnitude, random"),
     "tolerance": ({"tolerance": -1e-6}, "Prune tolerance is -1e-06"),
