@@ -66,48 +66,43 @@ class SpikingSelfAttention(nn.Module):
         return current
 
 
-class QKTokenAttention(nn.Module):
+class _QKAttention(nn.Module):
+    """BN(conv(A * K)), A = LIF(sum of Q over ``axis`` of (T, N, heads, C / heads, tokens)); no scale."""
+
+    axis: int
+
+    def __init__(self, dim: int, heads: int, neuron: NeuronFactory, attention_neuron: NeuronFactory) -> None:
+        super().__init__()
+        check_heads(dim, heads)
+        self.heads = heads
+        self.query = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
+        self.key = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
+        self.neuron = attention_neuron()
+        self.project = ConvBN(dim, dim, 1, bias=True)
+
+    def forward(self, x: Tensor) -> Tensor:
+        query, key = (split_heads(unit(x), self.heads) for unit in (self.query, self.key))
+        mask = self.neuron(query.sum(self.axis, keepdim=True))
+        current: Tensor = self.project((mask * key).flatten(2, 3).unflatten(-1, x.shape[-2:]))
+        return current
+
+
+class QKTokenAttention(_QKAttention):
     """Q-K token attention: BN(conv(A * K)), where A = LIF(sum of Q over a head's channels) lets a token pass or not.
 
     A is (T, N, heads, 1, tokens); Q and K as in :class:`SpikingSelfAttention`. Linear in the tokens, no scale.
     """
 
-    def __init__(self, dim: int, heads: int, neuron: NeuronFactory, attention_neuron: NeuronFactory) -> None:
-        super().__init__()
-        check_heads(dim, heads)
-        self.heads = heads
-        self.query = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
-        self.key = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
-        self.neuron = attention_neuron()
-        self.project = ConvBN(dim, dim, 1, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key = (split_heads(unit(x), self.heads) for unit in (self.query, self.key))
-        mask = self.neuron(query.sum(3, keepdim=True))
-        current: Tensor = self.project((mask * key).flatten(2, 3).unflatten(-1, x.shape[-2:]))
-        return current
+    axis = 3
 
 
-class QKChannelAttention(nn.Module):
+class QKChannelAttention(_QKAttention):
     """Q-K channel attention: BN(conv(A * K)), where A = LIF(sum of Q over the tokens) lets a channel pass or not.
 
     A is (T, N, heads, C / heads, 1): each channel has its own sum, so the number of heads makes no difference.
     """
 
-    def __init__(self, dim: int, heads: int, neuron: NeuronFactory, attention_neuron: NeuronFactory) -> None:
-        super().__init__()
-        check_heads(dim, heads)
-        self.heads = heads
-        self.query = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
-        self.key = SpikingUnit(neuron(), ConvBN(dim, dim, 1))
-        self.neuron = attention_neuron()
-        self.project = ConvBN(dim, dim, 1, bias=True)
-
-    def forward(self, x: Tensor) -> Tensor:
-        query, key = (split_heads(unit(x), self.heads) for unit in (self.query, self.key))
-        mask = self.neuron(query.sum(-1, keepdim=True))
-        current: Tensor = self.project((mask * key).flatten(2, 3).unflatten(-1, x.shape[-2:]))
-        return current
+    axis = 4
 
 
 def check_heads(dim: int, heads: int) -> None:
