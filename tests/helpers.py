@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Iterable
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -14,6 +15,7 @@ from bitspike.compress import DynamicTanhMembrane, FrozenTanhMembrane, PowerOfTw
 from bitspike.data import DataBundle, DataSpec
 from bitspike.layers import Synapse
 from bitspike.models import MODELS, create_model
+from bitspike.models.former import former_neuron
 
 TOLERANCES = {torch.float64: 1e-11, torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 2e-3}
 
@@ -24,10 +26,22 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {  # what each model needs beyond GENE
     "sei_resnet": {"width": 4, "units": (1, 2)},
     "sei_resnet_spike": {"width": 4, "units": (1, 2)},
     "resnet20": {"width": 3, "blocks": (1, 2)},
+    "sequential": {"channels": 4, "hidden": 6, "input_shape": (2, 9, 1)},
+    "sequential_strided": {"channels": 4, "hidden": 6, "input_shape": (2, 9, 1)},
     "vggsnn": {"widths": (4, "P", 6, 5, "P")},
     "vgg16": {"widths": (4, "M", 6, 5, "A")},
     "spikformer": {"dim": 16, "depth": 2, "heads": 2, "patch": 2, "mlp_ratio": 2, "input_shape": (2, 15, 11)},
     "spikingformer": {"dim": 16, "depth": 2, "heads": 2, "patch": 2, "mlp_ratio": 2, "input_shape": (2, 15, 11)},
+    "bestformer": {
+        "dim": 16,
+        "depth": 2,
+        "heads": 2,
+        "patch": 2,
+        "mlp_ratio": 2,
+        "input_shape": (2, 15, 11),
+        "neuron": partial(former_neuron, threshold=0.5),  # a map of few channels needs many spikes to have any
+    },
+    "snnvit": {"dim": 16, "depth": 2, "heads": 2, "patch": 2, "mlp_ratio": 2, "input_shape": (2, 15, 11)},
     "qkformer": {"dim": 24, "depths": (1, 1, 1), "heads": 3, "mlp_ratio": 2, "input_shape": (2, 17, 15)},
 }
 

@@ -252,5 +252,5 @@ def test_unknown_published_network() -> None:
 
 
 def test_every_published_network_builds() -> None:
-    assert all(isinstance(on_meta(name).stages[0].tokenizer, nn.Module) for name in PUBLISHED_FORMERS)
+    assert all(count(on_meta(name)) > 1e6 for name in PUBLISHED_FORMERS)
     assert sum(isinstance(m, ConvBN) for m in on_meta("spikingformer-cifar10-4-384").modules()) == 5 + 4 * 6

@@ -1,10 +1,16 @@
 """Blocks over sequences (T, N, ...): synapses that give currents, units that fire, pools and readouts."""
 
-from .attention import QKChannelAttention, QKTokenAttention, SpikingSelfAttention
+from .attention import MapsAttention, QKChannelAttention, QKTokenAttention, SpikingSelfAttention
+from .binary_attention import ChannelMapAttention, TokenMapAttention
 from .block import PostActivationBlock, PreActivationBlock, SpikingMLP
+from .column import ColumnConvBN, ColumnPool
+from .global_local import GlobalLocalConv, StagedTokenizer, local_conv
+from .heads import TwoHeads
 from .norm import SequenceBatchNorm
 from .pool import AvgPool, MaxPool
 from .readout import Readout, mean_over_time
+from .reversible import OneStream, ReversibleBlock, TwoStreams
+from .saccadic import KeySalience, LearnedSalience, SaccadicAttention
 from .shortcut import ChannelShortcut
 from .synapse import ConvBN, LinearBN, Synapse
 from .tokenizer import (
@@ -20,19 +26,29 @@ from .unit import Current, SpikingUnit, gather_current
 
 __all__ = [
     "AvgPool",
+    "ChannelMapAttention",
     "ChannelShortcut",
+    "ColumnConvBN",
+    "ColumnPool",
     "ConvBN",
     "Convolution",
     "Current",
     "CurrentPool",
     "CurrentTokenizer",
+    "GlobalLocalConv",
+    "KeySalience",
+    "LearnedSalience",
     "LinearBN",
+    "MapsAttention",
     "MaxPool",
+    "OneStream",
     "PostActivationBlock",
     "PreActivationBlock",
     "QKChannelAttention",
     "QKTokenAttention",
     "Readout",
+    "ReversibleBlock",
+    "SaccadicAttention",
     "SequenceBatchNorm",
     "ShortcutTokenizer",
     "SpikePool",
@@ -40,9 +56,14 @@ __all__ = [
     "SpikingMLP",
     "SpikingSelfAttention",
     "SpikingUnit",
+    "StagedTokenizer",
     "Step",
     "Synapse",
+    "TokenMapAttention",
+    "TwoHeads",
+    "TwoStreams",
     "gather_current",
+    "local_conv",
     "mean_over_time",
     "trace",
 ]

@@ -15,12 +15,12 @@ __all__ = ["PostActivationBlock", "PreActivationBlock", "SpikingMLP"]
 class SpikingMLP(nn.Module):
     """BN(conv(LIF(BN(conv(x))))), 1x1 convolutions dim -> hidden -> dim: spikes (T, N, dim, H, W) to currents."""
 
-    def __init__(self, dim: int, hidden: int, neuron: NeuronFactory) -> None:
+    def __init__(self, dim: int, hidden: int, neuron: NeuronFactory, *, bias: bool = True) -> None:
         super().__init__()
         if hidden < 1:
             raise ConfigError(f"the MLP has {hidden} hidden channels, accepted: 1 or more")
-        self.expand = SpikingUnit(neuron(), ConvBN(dim, hidden, 1, bias=True))
-        self.project = ConvBN(hidden, dim, 1, bias=True)
+        self.expand = SpikingUnit(neuron(), ConvBN(dim, hidden, 1, bias=bias))
+        self.project = ConvBN(hidden, dim, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         current: Tensor = self.project(self.expand(x))
