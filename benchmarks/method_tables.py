@@ -18,6 +18,7 @@ from typing import Any
 
 import compression_tables
 import engine_tables
+import training_tables
 import web_table
 from engine_tables import markdown
 
@@ -126,6 +127,7 @@ def engine_table(name: str) -> str:
 
 
 TABLES |= {f"engine-{name}": partial(engine_table, name) for name in engine_tables.TABLES}
+TABLES |= {f"training-{group}": partial(training_tables.committed, group) for group in ("libraries", "long")}
 
 
 def percent(value: float) -> str:

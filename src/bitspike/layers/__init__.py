@@ -17,6 +17,7 @@ from .tokenizer import (
 )
 from .trace import Step, trace
 from .unit import Current, SpikingUnit, gather_current
+from .weighted import SpikeConv2d, SpikeLinear
 
 __all__ = [
     "AvgPool",
@@ -35,6 +36,8 @@ __all__ = [
     "Readout",
     "SequenceBatchNorm",
     "ShortcutTokenizer",
+    "SpikeConv2d",
+    "SpikeLinear",
     "SpikePool",
     "SpikeTokenizer",
     "SpikingMLP",

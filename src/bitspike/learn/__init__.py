@@ -9,6 +9,7 @@ from .loss import BatchObjective, Objective, SpikeRegulation, spike_regulation, 
 from .propagate import Propagated, Propagation, per_step, whole_sequence
 from .schedule import learning_rate_factor
 from .tensorboard import tensorboard_logger
+from .time_checkpoint import checkpointed
 from .trainer import Trainer
 
 __all__ = [
@@ -27,6 +28,7 @@ __all__ = [
     "TrainConfig",
     "Trainer",
     "attach_projections",
+    "checkpointed",
     "evaluate",
     "learning_rate_factor",
     "load_checkpoint",
