@@ -21,6 +21,7 @@ import compression_tables
 import engine_tables
 import former_tables
 import neuron_tables
+import training_tables
 import web_table
 from engine_tables import markdown
 
@@ -135,6 +136,7 @@ TABLES |= {f"neurons-{data}": partial(neuron_tables.neurons_table, data) for dat
 TABLES |= {f"neurons-{page}-claims": partial(neuron_tables.claims_table, page) for page in neuron_tables.CLAIMS}
 TABLES |= {"formers": former_tables.formers_table, "formers-claims": former_tables.claims_table}
 TABLES |= {f"engine-{name}": partial(engine_table, name) for name in engine_tables.TABLES}
+TABLES |= {f"training-{group}": partial(training_tables.committed, group) for group in ("libraries", "long")}
 
 
 def percent(value: float) -> str:

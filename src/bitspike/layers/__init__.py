@@ -23,6 +23,7 @@ from .tokenizer import (
 )
 from .trace import Step, trace
 from .unit import Current, SpikingUnit, gather_current
+from .weighted import SpikeConv2d, SpikeLinear
 
 __all__ = [
     "AvgPool",
@@ -51,6 +52,8 @@ __all__ = [
     "SaccadicAttention",
     "SequenceBatchNorm",
     "ShortcutTokenizer",
+    "SpikeConv2d",
+    "SpikeLinear",
     "SpikePool",
     "SpikeTokenizer",
     "SpikingMLP",

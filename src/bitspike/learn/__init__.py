@@ -18,6 +18,7 @@ from .propagate import Propagated, Propagation, per_step, whole_sequence
 from .schedule import learning_rate_factor
 from .teachers import TEACHERS, Teacher, build_teacher, check_teacher
 from .tensorboard import tensorboard_logger
+from .time_checkpoint import checkpointed
 from .trainer import Trainer
 from .two_heads import two_head_distillation
 
@@ -42,6 +43,7 @@ __all__ = [
     "attach_projections",
     "build_teacher",
     "check_teacher",
+    "checkpointed",
     "evaluate",
     "learning_rate_factor",
     "load_checkpoint",
