@@ -28,7 +28,8 @@ from .scores import magnitude_scores, sca_scores, svs_scores
 from .sensitivity import Sensitivity, layer_sensitivity
 from .soft_threshold import SoftThreshold, SoftThresholdPruning, threshold_driver
 from .sparsity import Sparsity, ThresholdSearch, initial_threshold, search_threshold, sparsity
-from .weights import PlainSign, StandardizedBinarizer, StraightThroughSign, SymmetricUniform
+from .standardized import StandardizedBinary
+from .weights import PlainSign, StandardizedBinarizer, StandardizedSign, StraightThroughSign, SymmetricUniform
 from .zero_channels import RemoveZeroChannels, zero_channels
 
 __all__ = [
@@ -56,6 +57,8 @@ __all__ = [
     "SoftThresholdPruning",
     "Sparsity",
     "StandardizedBinarizer",
+    "StandardizedBinary",
+    "StandardizedSign",
     "StraightThroughSign",
     "SymmetricUniform",
     "ThresholdSearch",

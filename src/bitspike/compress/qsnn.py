@@ -71,9 +71,9 @@ def _apply(model: nn.Module, config: QSNN, calibration: Calibration) -> None:
         quantizer = SymmetricUniform(config.edge_bits) if edge else BINARIZERS[config.binarizer]()
         parametrize.register_parametrization(layer, "weight", quantizer)
     if config.membrane_bits is not None:
-        for module in model.modules():
-            if isinstance(module, Neuron):
-                module.membrane = MEMBRANES[config.membrane](config.membrane_bits)
+        neurons = [m for m in model.modules() if isinstance(m, Neuron)]
+        for neuron in [n for n in neurons if n.stores_membrane] or neurons:  # where none does, the first one says so
+            neuron.membrane = MEMBRANES[config.membrane](config.membrane_bits)
 
 
 def set_training_progress(model: nn.Module, progress: float) -> None:

@@ -9,13 +9,14 @@ from ..ops import (
     Precision,
     clipped_sign,
     error_decay_sign,
+    identity_sign,
     power_of_two_scale,
     round_ste,
     standardize,
     symmetric_levels,
 )
 
-__all__ = ["PlainSign", "StandardizedBinarizer", "StraightThroughSign", "SymmetricUniform"]
+__all__ = ["PlainSign", "StandardizedBinarizer", "StandardizedSign", "StraightThroughSign", "SymmetricUniform"]
 
 
 class _WeightQuantizer(nn.Module):
@@ -50,6 +51,18 @@ class StandardizedBinarizer(_WeightQuantizer):
     def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
         standardized = standardize(weight)
         return error_decay_sign(standardized, self.k, self.t), power_of_two_scale(standardized)
+
+
+class StandardizedSign(_WeightQuantizer):
+    """BESTformer weights: sign of the standardised weight, -1 or +1 and no scale, which batch norm supplies.
+
+    Backward of the sign is the identity, of the standardisation the exact gradient.
+    """
+
+    precision = Precision(bits=1, levels=2, has_zero=False, granularity="none, always 1")
+
+    def integers(self, weight: Tensor) -> tuple[Tensor, Tensor]:
+        return identity_sign(standardize(weight)), torch.ones((), dtype=weight.dtype, device=weight.device)
 
 
 class PlainSign(_WeightQuantizer):

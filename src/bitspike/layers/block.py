@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .synapse import ConvBN
-from .tokenizer import CurrentTokenizer, NeuronFactory, SpikeTokenizer
+from .tokenizer import NeuronFactory
 from .unit import SpikingUnit
 
 __all__ = ["PostActivationBlock", "PreActivationBlock", "SpikingMLP"]
@@ -15,12 +15,12 @@ __all__ = ["PostActivationBlock", "PreActivationBlock", "SpikingMLP"]
 class SpikingMLP(nn.Module):
     """BN(conv(LIF(BN(conv(x))))), 1x1 convolutions dim -> hidden -> dim: spikes (T, N, dim, H, W) to currents."""
 
-    def __init__(self, dim: int, hidden: int, neuron: NeuronFactory) -> None:
+    def __init__(self, dim: int, hidden: int, neuron: NeuronFactory, *, bias: bool = True) -> None:
         super().__init__()
         if hidden < 1:
             raise ConfigError(f"the MLP has {hidden} hidden channels, accepted: 1 or more")
-        self.expand = SpikingUnit(neuron(), ConvBN(dim, hidden, 1, bias=True))
-        self.project = ConvBN(hidden, dim, 1, bias=True)
+        self.expand = SpikingUnit(neuron(), ConvBN(dim, hidden, 1, bias=bias))
+        self.project = ConvBN(hidden, dim, 1, bias=bias)
 
     def forward(self, x: Tensor) -> Tensor:
         current: Tensor = self.project(self.expand(x))
@@ -29,8 +29,6 @@ class SpikingMLP(nn.Module):
 
 class PostActivationBlock(nn.Module):
     """x + LIF(mixer(x)), then x + LIF(mlp(x)): spikes added to counts, up to two more a block (SEW; Spikformer)."""
-
-    no_integer_form = SpikeTokenizer.no_integer_form
 
     def __init__(self, mixer: nn.Module, mlp: nn.Module, neuron: NeuronFactory) -> None:
         super().__init__()
@@ -46,8 +44,6 @@ class PostActivationBlock(nn.Module):
 
 class PreActivationBlock(nn.Module):
     """x + mixer(LIF(x)), then x + mlp(LIF(x)) on a stream of currents: every convolution reads spikes (Spikingformer)."""
-
-    no_integer_form = CurrentTokenizer.no_integer_form
 
     def __init__(self, mixer: nn.Module, mlp: nn.Module, neuron: NeuronFactory) -> None:
         super().__init__()

@@ -33,13 +33,21 @@ class ConvBN(Synapse):
         *,
         stride: int = 1,
         padding: int | None = None,
+        dilation: int = 1,
         groups: int = 1,
         bias: bool = False,
     ) -> None:
         super().__init__()
-        padding = kernel // 2 if padding is None else padding
+        padding = dilation * (kernel // 2) if padding is None else padding
         self.layer: nn.Conv2d = nn.Conv2d(
-            in_channels, out_channels, kernel, stride=stride, padding=padding, groups=groups, bias=bias
+            in_channels,
+            out_channels,
+            kernel,
+            stride=stride,
+            padding=padding,
+            dilation=dilation,
+            groups=groups,
+            bias=bias,
         )
         self.norm = SequenceBatchNorm(out_channels)
         # He initialisation by fan-out, as in the released code of Q-SNN and QP-SNN.

@@ -1,7 +1,8 @@
 """The published spiking transformers as options of ``create_model``: sizes of the papers' tables, heads of their code.
 
-Spikformer (arXiv 2209.15425), Spikingformer (arXiv 2304.11954), QKFormer (arXiv 2403.16552). With CML downsampling the
-first two are the networks of arXiv 2305.05954: ``published_former(name, downsampling="currents")``.
+Spikformer (arXiv 2209.15425), Spikingformer (arXiv 2304.11954), QKFormer (arXiv 2403.16552), BESTformer (arXiv
+2501.05904, before its weights are binarised). With CML downsampling the first two are the networks of arXiv 2305.05954:
+``published_former(name, downsampling="currents")``.
 """
 
 from __future__ import annotations
@@ -59,8 +60,22 @@ def _hierarchical() -> dict[str, tuple[str, Options]]:
     return {f"qkformer-{name}": ("qkformer", options) for name, options in tables.items()}
 
 
+def _binary() -> dict[str, tuple[str, Options]]:
+    """BESTformer; its released code puts the map between tokens for CIFAR, between channels for ImageNet."""
+    cifar = {"depth": 4, "dim": 384, "heads": 8, "patch": 4, "attention_map": "tokens"}
+    imagenet = {"depth": 8, "dim": 512, "heads": 8, "patch": 16, "attention_map": "channels"}
+    tables = {
+        "cifar10-4-384": CIFAR10 | cifar,
+        "cifar100-4-384": CIFAR100 | cifar,
+        "imagenet-8-512": IMAGENET | imagenet,
+    }
+    return {f"bestformer-{name}": ("bestformer", options) for name, options in tables.items()}
+
+
 # name -> (model, its options)
-PUBLISHED_FORMERS: dict[str, tuple[str, Options]] = _flat("spikformer") | _flat("spikingformer") | _hierarchical()
+PUBLISHED_FORMERS: dict[str, tuple[str, Options]] = (
+    _flat("spikformer") | _flat("spikingformer") | _hierarchical() | _binary()
+)
 
 
 def published_former(name: str, **options: Any) -> nn.Module:

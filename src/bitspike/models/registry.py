@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, TypeVar
 
 from torch import nn
 
 from ..errors import ConfigError
+from ..neurons import named_neuron
 
 __all__ = ["MODELS", "create_model", "list_models", "register_model"]
 
@@ -33,6 +34,7 @@ def list_models(contains: str = "") -> list[str]:
 def create_model(name: str, **options: Any) -> nn.Module:
     """Build model ``name``; options are those of its entry point (``num_classes``, ``T``, ``input_shape``, ...).
 
+    ``neuron`` may be a name too, or an object with a name and options, see ``neurons.named_neuron``.
     Raises ConfigError for an unknown name or option, listing the accepted ones.
     """
     if name not in MODELS:
@@ -44,4 +46,7 @@ def create_model(name: str, **options: Any) -> nn.Module:
     unknown = sorted(set(options) - set(accepted))
     if unknown:
         raise ConfigError(f"model {name!r} has no option {', '.join(unknown)}, accepted: {', '.join(accepted)}")
+    neuron = options.get("neuron")
+    if isinstance(neuron, str | Mapping):
+        options["neuron"] = named_neuron(neuron, options.get("T", accepted["T"].default))
     return builder(**options)

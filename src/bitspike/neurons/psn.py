@@ -11,7 +11,9 @@ One matrix and one vector per layer, shared by all channels and positions.
 
 from __future__ import annotations
 
+import functools
 import math
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -21,14 +23,25 @@ from ..errors import ConfigError
 from ..ops import ATan, Surrogate, band_taps, causal_filter, mix_steps, spike
 from .registry import Neuron, register_neuron
 
-__all__ = ["PSN", "MaskedPSN", "Parallel", "set_mask_progress"]
+__all__ = ["PSN", "MaskedPSN", "Parallel", "mask_schedule", "set_mask_progress"]
 
 
-class Parallel(Neuron):
+class WithoutReset(Neuron):
+    """A neuron whose membranes are a map of the currents: nothing is stored between steps that could be quantized."""
+
+    stores_membrane = False
+    membrane = None
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if name == "membrane" and value is not None:
+            raise ConfigError(f"{type(self).__name__} stores no membrane between steps; there is none to quantize")
+        super().__setattr__(name, value)
+
+
+class Parallel(WithoutReset):
     """A neuron without reset: a subclass gives the membranes, and ``threshold`` says where they fire."""
 
     echoes = True
-    membrane = None
     threshold: Tensor  # scalar, or (T,)
 
     def __init__(self, threshold: Tensor, surrogate: Surrogate | None) -> None:
@@ -37,11 +50,6 @@ class Parallel(Neuron):
             raise ConfigError(f"threshold is {threshold.flatten()[0].item()}, accepted: above 0")
         self.threshold = nn.Parameter(threshold)
         self.surrogate = surrogate or ATan()
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if name == "membrane" and value is not None:
-            raise ConfigError(f"{type(self).__name__} stores no membrane between steps; there is none to quantize")
-        super().__setattr__(name, value)
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, N, ...) for ``current`` (T, N, ...)."""
@@ -73,15 +81,8 @@ class PSN(Parallel):
         return False
 
     def membranes(self, current: Tensor) -> Tensor:
-        self._check(len(current))
+        check_steps(self, len(current), self.time_steps)
         return mix_steps(current, self.weight)
-
-    def _check(self, steps: int) -> None:
-        if steps != self.time_steps:
-            raise ConfigError(
-                f"the sequence has {steps} steps, accepted: {self.time_steps}, the time_steps of this {type(self).__name__}; "
-                "SlidingPSN takes any length"
-            )
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, surrogate={self.surrogate}"
@@ -135,7 +136,7 @@ class MaskedPSN(PSN):
         return self.weight * (self.progress * band + (1 - self.progress) * ones)
 
     def membranes(self, current: Tensor) -> Tensor:
-        self._check(len(current))
+        check_steps(self, len(current), self.time_steps)
         if not self.causal:
             return mix_steps(current, self.masked_weight())
         return causal_filter(current, band_taps(self.weight, self.order))
@@ -151,18 +152,41 @@ class MaskedPSN(PSN):
                 f"(progress is {self.progress:g}); set_mask_progress(model, 1) closes it"
             )
         t = 0 if state is None else len(state)
-        if t >= self.time_steps:
-            raise ConfigError(
-                f"this is step {t + 1}, accepted: 1 to {self.time_steps}, the time_steps of this {type(self).__name__}"
-            )
-        seen = current[None] if state is None else torch.cat([state, current[None]])
-        missing = current.new_zeros(max(self.order - 1 - t, 0), *current.shape)
-        past = torch.cat([missing, seen[:-1]])[len(missing) + t - self.order + 1 :]
-        h = causal_filter(current[None], band_taps(self.weight, self.order)[:, t : t + 1], past)
+        check_step(self, t, self.time_steps)
+        h, seen = filter_step(current, state, band_taps(self.weight, self.order))
         return self.fire(h, self.threshold[t])[0], seen
 
     def extra_repr(self) -> str:
         return f"time_steps={self.time_steps}, order={self.order}, surrogate={self.surrogate}"
+
+
+def filter_step(current: Tensor, state: Tensor | None, taps: Tensor) -> tuple[Tensor, Tensor]:
+    """What ``causal_filter`` gives for the next step, (1, N, ...), and the currents so far with ``current`` (N, ...) added.
+
+    state: the currents so far (t, N, ...), None for none; taps: (k, T).
+    """
+    t, order = 0 if state is None else len(state), len(taps)
+    seen = current[None] if state is None else torch.cat([state, current[None]])
+    missing = current.new_zeros(max(order - 1 - t, 0), *current.shape)
+    past = torch.cat([missing, seen[:-1]])[len(missing) + t - order + 1 :]
+    return causal_filter(current[None], taps[:, t : t + 1], past), seen
+
+
+def check_steps(neuron: Neuron, steps: int, accepted: int) -> None:
+    """ConfigError for a sequence of another length than ``accepted``, the time_steps of ``neuron``."""
+    if steps != accepted:
+        raise ConfigError(
+            f"the sequence has {steps} steps, accepted: {accepted}, the time_steps of this {type(neuron).__name__}; "
+            "SlidingPSN takes any length"
+        )
+
+
+def check_step(neuron: Neuron, t: int, accepted: int) -> None:
+    """ConfigError for step ``t``, counted from 0, behind the last one."""
+    if t >= accepted:
+        raise ConfigError(
+            f"this is step {t + 1}, accepted: 1 to {accepted}, the time_steps of this {type(neuron).__name__}"
+        )
 
 
 def set_mask_progress(model: nn.Module, progress: float, closed_at: float = 0.125) -> None:
@@ -178,3 +202,14 @@ def set_mask_progress(model: nn.Module, progress: float, closed_at: float = 0.12
     for module in model.modules():
         if isinstance(module, MaskedPSN):
             module.set_progress(min(1.0, progress / closed_at))
+
+
+def mask_schedule(epochs: int) -> Callable[[nn.Module, float], None]:
+    """What closes the masks of a training of ``epochs`` epochs as the released code does, to be called before every epoch.
+
+    It takes (model, progress = epoch / epochs) and closes to min(1, 8 * epoch / (epochs - 1)). A single epoch trains with
+    closed masks, so that a trained network is causal (our reading).
+    """
+    if epochs < 2:
+        return lambda model, progress: set_mask_progress(model, 1.0)
+    return functools.partial(set_mask_progress, closed_at=(epochs - 1) / (8 * epochs))

@@ -21,6 +21,7 @@ class Neuron(nn.Module):
     time_steps: int | None = None  # the only length of sequence it takes; None: any
     echoes: bool = False  # by default, currents that have stopped may still cause spikes later
     temporal_gradient: str = "full"  # or "spatial": gradients stay within their time step
+    stores_membrane: bool = True  # between steps, so that a quantizer has something to do
     label: str | None = None  # shown in reports where the module's path does not tell
     membrane: MembraneQuantizer | None
 

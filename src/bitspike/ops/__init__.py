@@ -1,6 +1,13 @@
 """Pure functions on tensors: surrogate gradients, membrane scans, quantizer primitives."""
 
-from .binarize import clipped_sign, error_decay_schedule, error_decay_sign, power_of_two_scale, standardize
+from .binarize import (
+    clipped_sign,
+    error_decay_schedule,
+    error_decay_sign,
+    identity_sign,
+    power_of_two_scale,
+    standardize,
+)
 from .collective import all_maximum, all_mean, leave_processes
 from .integer_levels import integer_levels, micro_steps, window_gradient_scale
 from .membrane import (
@@ -18,6 +25,7 @@ from .membrane import (
 from .odd_levels import odd_levels
 from .precision import MembraneQuantizer, Precision, WeightQuantizer, quantizer_input, weight_quantizer
 from .quantize import floor_ste, quantize_power_of_two, quantize_tanh, round_ste, shift_round, symmetric_levels
+from .reversible import FixedPoint, average_chain, average_step, unwound_chain, unwound_step
 from .stepping import (
     Advance,
     adaptive_advance,
@@ -28,7 +36,7 @@ from .stepping import (
     ternary_hard_reset,
     ternary_soft_reset,
 )
-from .surrogate import SURROGATES, ATan, Rectangle, Sigmoid, Surrogate, Triangle, spike
+from .surrogate import SURROGATES, ATan, Rectangle, Sigmoid, Surrogate, Triangle, reach, spike
 from .temporal import band_matrix, band_taps, causal_filter, mix_steps
 from .threshold import soft_threshold
 
@@ -36,6 +44,7 @@ __all__ = [
     "SURROGATES",
     "ATan",
     "Advance",
+    "FixedPoint",
     "LifRule",
     "MembraneQuantizer",
     "Precision",
@@ -47,6 +56,8 @@ __all__ = [
     "adaptive_advance",
     "all_maximum",
     "all_mean",
+    "average_chain",
+    "average_step",
     "band_matrix",
     "band_taps",
     "causal_filter",
@@ -56,6 +67,7 @@ __all__ = [
     "floor_ste",
     "full_gradient",
     "hard_reset",
+    "identity_sign",
     "integer_advance",
     "integer_levels",
     "leave_processes",
@@ -70,6 +82,7 @@ __all__ = [
     "quantize_power_of_two",
     "quantize_tanh",
     "quantizer_input",
+    "reach",
     "round_ste",
     "scan_membranes",
     "scan_outputs",
@@ -84,6 +97,8 @@ __all__ = [
     "ternary_advance",
     "ternary_hard_reset",
     "ternary_soft_reset",
+    "unwound_chain",
+    "unwound_step",
     "weight_quantizer",
     "window_gradient_scale",
 ]

@@ -10,7 +10,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-__all__ = ["clipped_sign", "error_decay_schedule", "error_decay_sign", "power_of_two_scale", "standardize"]
+__all__ = [
+    "clipped_sign",
+    "error_decay_schedule",
+    "error_decay_sign",
+    "identity_sign",
+    "power_of_two_scale",
+    "standardize",
+]
 
 
 def standardize(weight: Tensor) -> Tensor:
@@ -68,6 +75,22 @@ class _ClippedSign(torch.autograd.Function):
 def clipped_sign(x: Tensor, gain: Tensor) -> Tensor:
     """Sign with 0 mapped to +1; backward is gain * 1[|x| <= 1]. ``gain`` broadcasts to x and gets no gradient."""
     result: Tensor = _ClippedSign.apply(x, gain)
+    return result
+
+
+class _IdentitySign(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return torch.where(x >= 0, 1.0, -1.0).to(x.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return gradients[0]
+
+
+def identity_sign(x: Tensor) -> Tensor:
+    """Sign with 0 mapped to +1; backward is the identity, without clipping."""
+    result: Tensor = _IdentitySign.apply(x)
     return result
 
 

@@ -7,7 +7,8 @@ For each step, with the carried membrane c (0 at the start) and input current x:
     c = store(temporal(reset(u, s)))
 
 ``store`` is the identity or a membrane quantizer: the spike is decided on the full u, only what is carried to the
-next step is low-bit. ``temporal`` changes gradients only: whether they flow back to earlier steps.
+next step is low-bit. ``temporal`` changes gradients only: whether they flow back to earlier steps. ``fire`` decides the
+spike: ``spike`` as above, or ``reach``, with >= for >.
 """
 
 from __future__ import annotations
@@ -38,6 +39,7 @@ Leak = Callable[[Tensor], Tensor]
 Reset = Callable[[Tensor, Tensor, float | Tensor], Tensor]
 Temporal = Callable[[Tensor], Tensor]
 Store = Callable[[Tensor], Tensor]
+Fire = Callable[[Tensor, Surrogate], Tensor]
 
 
 def multiplicative_leak(factor: float | Tensor) -> Leak:
@@ -81,6 +83,7 @@ class LifRule:
     detach_reset: bool = False
     store: Store | None = None
     temporal: Temporal = full_gradient
+    fire: Fire = spike
 
 
 def lif_step(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tensor, Tensor]:
@@ -114,7 +117,7 @@ def lif_membranes(current: Tensor, rule: LifRule) -> Tensor:
 
 def _charge(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tensor, Tensor]:
     membrane = current if carry is None else rule.leak(carry) + current
-    return membrane, spike(membrane - rule.threshold, rule.surrogate)
+    return membrane, rule.fire(membrane - rule.threshold, rule.surrogate)
 
 
 def _settle(membrane: Tensor, spikes: Tensor, rule: LifRule) -> Tensor:

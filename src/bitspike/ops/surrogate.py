@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor
 
-__all__ = ["SURROGATES", "ATan", "Rectangle", "Sigmoid", "Surrogate", "Triangle", "spike"]
+__all__ = ["SURROGATES", "ATan", "Rectangle", "Sigmoid", "Surrogate", "Triangle", "reach", "spike"]
 
 
 class Surrogate(Protocol):
@@ -85,4 +85,21 @@ class _Step(torch.autograd.Function):
 def spike(distance: Tensor, surrogate: Surrogate) -> Tensor:
     """1 where ``distance`` > 0 (strictly), else 0, in the dtype of ``distance``; backward by ``surrogate``."""
     result: Tensor = _Step.apply(distance, surrogate)
+    return result
+
+
+class _Reached(_Step):
+    @staticmethod
+    def forward(ctx: Any, distance: Tensor, surrogate: Surrogate) -> Tensor:
+        ctx.save_for_backward(distance)
+        ctx.surrogate = surrogate
+        return (distance >= 0).to(distance.dtype)
+
+
+def reach(distance: Tensor, surrogate: Surrogate) -> Tensor:
+    """1 where ``distance`` >= 0, else 0: like :func:`spike`, but reaching the threshold is enough.
+
+    On currents from batch norm there is no difference; on sums of spikes, which often meet a threshold exactly, there is.
+    """
+    result: Tensor = _Reached.apply(distance, surrogate)
     return result
