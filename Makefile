@@ -4,7 +4,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
-NATIVE := CMakeLists.txt $(wildcard native/*.cpp native/*.hpp native/*.inl)
+NATIVE := CMakeLists.txt $(wildcard $(foreach e,cpp hpp inl,native/*.$(e) native/bench/*.$(e) native/training/*.$(e)))
 LOADER ?= 10000000
 DIFFERENTIAL ?= 100000
 SEED ?= 0

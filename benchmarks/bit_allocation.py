@@ -9,23 +9,20 @@ compiled artifact, read once per network; nothing is chosen by them.
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
-import json
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
-import torch
+import study
+from study import train
 from torch import nn
 
 from bitspike import deploy, engine, recipes
 from bitspike.compress import MixedBits, apply
 from bitspike.compress.mixed import weight_layers
 from bitspike.data import DataBundle
-from bitspike.learn import SpikeRegulation, TrainConfig, Trainer
+from bitspike.learn import TrainConfig
 from bitspike.recipes.bits import BitBudget, choose_bits
 from bitspike.recipes.setup import calibration_batches
 
@@ -35,28 +32,15 @@ SHORT = dataclasses.replace(FULL, epochs=8, learning_rate=0.02, warmup_epochs=0.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--json", type=Path, required=True)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = study.parser(__doc__).parse_args()
     config = recipes.load_config("qp-snn", "digits")
     bundle = recipes.load_data(config)
-    result: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
-        "torch": torch.__version__,
-        "model": config.model,
-        "full_precision_plan": dataclasses.asdict(FULL),
-        "quantized_plan": dataclasses.asdict(SHORT),
-        "rows": [],
-    }
+    plans = {"full_precision_plan": dataclasses.asdict(FULL), "quantized_plan": dataclasses.asdict(SHORT)}
+    result = study.begin(model=config.model, **plans)
 
     def add(variant: str, seed: int, model: nn.Module, **more: Any) -> int:
         row = {"variant": variant, "seed": seed} | figures(model, bundle) | more
-        result["rows"].append(row)
-        print(json.dumps(row), file=sys.stderr, flush=True)
-        options.json.parent.mkdir(parents=True, exist_ok=True)
-        options.json.write_text(json.dumps(result, indent=1) + "\n")
+        study.add(result, options.json, row)
         return int(row["artifact_bytes"])
 
     for seed in options.seeds:
@@ -77,11 +61,6 @@ def main() -> None:
             )
             search = {"chosen": mixed.bits, "search_s": record["seconds"], "forward_passes": record["forward_passes"]}
             add(f"mixed, file of {bits} bits", seed, trained(full, mixed, bundle, seed), **search)
-
-
-def train(model: nn.Module, bundle: DataBundle, plan: TrainConfig, seed: int) -> nn.Module:
-    Trainer(plan, objective=SpikeRegulation(0.0), seed=seed).fit(model, bundle)
-    return model
 
 
 def trained(full: nn.Module, method: MixedBits, bundle: DataBundle, seed: int) -> nn.Module:

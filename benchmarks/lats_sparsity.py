@@ -9,7 +9,6 @@ and with fine-tuning of the survivors. Accuracies are of the test set, read once
 
 from __future__ import annotations
 
-import argparse
 import copy
 import dataclasses
 import json
@@ -19,14 +18,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import study
 import torch
+from study import train
 from torch import nn
 
 from bitspike import compress, learn, measure, recipes
 from bitspike.compress import FreezeMask, SoftThresholdPruning, apply, search_threshold, sparsity, threshold_driver
 from bitspike.compress.mixed import weight_layers
 from bitspike.data import DataBundle, num_batches
-from bitspike.learn import SpikeRegulation, TrainConfig, Trainer
+from bitspike.learn import TrainConfig
 from bitspike.learn.schedule import learning_rate_factor
 
 TARGETS = (0.9,)
@@ -39,24 +40,13 @@ BETA = 0.1
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = study.parser(__doc__)
     parser.add_argument("--data-root")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--json", type=Path, required=True)
     options = parser.parse_args()
-    torch.set_num_threads(1)
     root = [f"data.root={json.dumps(options.data_root)}"] if options.data_root else []
     config = recipes.load_config("lats", "digits", root)
     bundle = recipes.load_data(config)
-    result: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
-        "torch": torch.__version__,
-        "model": config.model,
-        "plan": dataclasses.asdict(PLAN),
-        "beta": BETA,
-        "thresholds": {},
-        "rows": [],
-    }
+    result = study.begin(model=config.model, plan=dataclasses.asdict(PLAN), beta=BETA, thresholds={})
 
     def fresh(seed: int) -> nn.Module:
         return recipes.build_model(dataclasses.replace(config, seed=seed), bundle.spec)
@@ -90,18 +80,16 @@ def main() -> None:
                 add(result, options.json, f"{name}, {target:.0%}", seed, pruned, bundle)
 
 
-def train(
-    model: nn.Module, bundle: DataBundle, plan: TrainConfig, seed: int, method: SoftThresholdPruning | None = None
+def sparsified(
+    model: nn.Module, method: SoftThresholdPruning, bundle: DataBundle, plan: TrainConfig, seed: int
 ) -> nn.Module:
-    """Train ``model`` in place; ``method``, applied to it, raises its threshold along the way."""
+    """Apply ``method`` to ``model`` and train it in place; the threshold rises along the way."""
     batches = num_batches(len(bundle.train), plan.batch_size, drop_last=True)
     steps = range(plan.epochs * batches)
     rates = [
         plan.learning_rate * learning_rate_factor(step // batches + step % batches / batches, plan) for step in steps
     ]
-    driver = None if method is None else threshold_driver(method, rates)
-    Trainer(plan, objective=SpikeRegulation(0.0), on_step=driver, seed=seed).fit(model, bundle)
-    return model
+    return train(apply(model, method), bundle, plan, seed, on_step=threshold_driver(method, rates))
 
 
 Fresh = Callable[[int], nn.Module]
@@ -112,7 +100,7 @@ def scheduled(schedule: str, beta: float | None = None) -> Callable[[Fresh, Data
 
     def run(fresh: Fresh, bundle: DataBundle, seed: int, threshold: float) -> nn.Module:
         method = SoftThresholdPruning(threshold, schedule, beta)
-        return train(apply(fresh(seed), method), bundle, PLAN, seed, method)
+        return sparsified(fresh(seed), method, bundle, PLAN, seed)
 
     return run
 
@@ -120,7 +108,7 @@ def scheduled(schedule: str, beta: float | None = None) -> Callable[[Fresh, Data
 def early(fresh: Fresh, bundle: DataBundle, seed: int, threshold: float) -> nn.Module:
     """Early pruning: PGH in the first phase, then the survivors alone."""
     method = SoftThresholdPruning(threshold, "pgh", BETA)
-    model = train(apply(fresh(seed), method), bundle, dataclasses.replace(PLAN, epochs=SHORT), seed, method)
+    model = sparsified(fresh(seed), method, bundle, dataclasses.replace(PLAN, epochs=SHORT), seed)
     rest = dataclasses.replace(PLAN, epochs=EPOCHS - SHORT, warmup_epochs=0.0)
     return train(apply(model, FreezeMask()), bundle, rest, seed + 1)
 
@@ -129,7 +117,7 @@ def at_initialisation(fresh: Fresh, bundle: DataBundle, seed: int, threshold: fl
     """Pruning at initialisation: a few epochs find the mask, survivors start anew."""
     method = SoftThresholdPruning(threshold, "lats")
     finding = dataclasses.replace(PLAN, epochs=INITIAL, warmup_epochs=0.0)
-    model = train(apply(fresh(seed), method), bundle, finding, seed, method)
+    model = sparsified(fresh(seed), method, bundle, finding, seed)
     compress.rewind(apply(model, FreezeMask()), fresh(seed).state_dict())
     return train(model, bundle, dataclasses.replace(PLAN, epochs=EPOCHS - INITIAL), seed + 1)
 
@@ -164,10 +152,7 @@ def add(result: dict[str, Any], path: Path, variant: str, seed: int, model: nn.M
         "dense_bytes": sizes.dense_bytes,
         "smallest_bytes": sizes.smallest_bytes,
     }
-    result["rows"].append(row)
-    print(json.dumps(row), file=sys.stderr, flush=True)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(result, indent=1) + "\n")
+    study.add(result, path, row)
 
 
 if __name__ == "__main__":

@@ -16,8 +16,12 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import bestformer_tables
 import compression_tables
 import engine_tables
+import former_tables
+import neuron_tables
+import training_tables
 import web_table
 from engine_tables import markdown
 
@@ -113,6 +117,9 @@ TABLES: dict[str, Callable[[], str]] = {
     "sei-bwsnn": lambda: compression_tables.variants_table(
         "sei-bwsnn/digits.json", ("accuracy", "single_steps", "parameters")
     ),
+    "bestformer": bestformer_tables.ablation_table,
+    "bestformer-memory": bestformer_tables.memory_table,
+    "bestformer-rounding": bestformer_tables.rounding_table,
     "bits": lambda: compression_tables.variants_table("compress/bits-digits.json", ("accuracy", "artifact_bytes")),
     "web": lambda: web_table.table(json.loads((RESULTS / "web" / "chromium.json").read_text())["results"]),
 }
@@ -125,7 +132,11 @@ def engine_table(name: str) -> str:
     return make(result) if not section or result.get(section) else "Not measured."
 
 
+TABLES |= {f"neurons-{data}": partial(neuron_tables.neurons_table, data) for data in neuron_tables.DATA}
+TABLES |= {f"neurons-{page}-claims": partial(neuron_tables.claims_table, page) for page in neuron_tables.CLAIMS}
+TABLES |= {"formers": former_tables.formers_table, "formers-claims": former_tables.claims_table}
 TABLES |= {f"engine-{name}": partial(engine_table, name) for name in engine_tables.TABLES}
+TABLES |= {f"training-{group}": partial(training_tables.committed, group) for group in ("libraries", "long")}
 
 
 def percent(value: float) -> str:

@@ -8,21 +8,19 @@ read once per run; nothing is chosen by them.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
-import json
 import statistics
-import sys
-from pathlib import Path
 from typing import Any
 
+import study
 import torch
+from study import train
 from torch import nn
 
 from bitspike import data, learn, models
 from bitspike.compress import BinaryWeights, apply
 from bitspike.data import DataBundle
-from bitspike.learn import BatchObjective, Distillation, Distiller, Objective, SpikeRegulation, TrainConfig, Trainer
+from bitspike.learn import Distillation, Distiller, TrainConfig
 from bitspike.models.sei_resnet import self_ensemble_neuron
 from bitspike.neurons import set_temporal_gradient
 
@@ -37,27 +35,12 @@ NETWORKS: dict[str, dict[str, Any]] = {
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
-    parser.add_argument("--json", type=Path, required=True)
-    options = parser.parse_args()
-    torch.set_num_threads(1)
+    options = study.parser(__doc__).parse_args()
     bundle = data.load("digits", None, seed=0, validation_fraction=0.1)
-    result: dict[str, Any] = {
-        "command": " ".join(["python", *sys.argv]),
-        "torch": torch.__version__,
-        "T": T,
-        "plan": dataclasses.asdict(PLAN),
-        "teacher_plan": dataclasses.asdict(TEACHER),
-        "rows": [],
-    }
+    result = study.begin(T=T, plan=dataclasses.asdict(PLAN), teacher_plan=dataclasses.asdict(TEACHER))
     for seed in options.seeds:
         for variant, model in variants(bundle, seed):
-            row = {"variant": variant, "seed": seed} | figures(model, bundle)
-            result["rows"].append(row)
-            print(json.dumps(row), file=sys.stderr, flush=True)
-            options.json.parent.mkdir(parents=True, exist_ok=True)
-            options.json.write_text(json.dumps(result, indent=1) + "\n")
+            study.add(result, options.json, {"variant": variant, "seed": seed} | figures(model, bundle))
 
 
 def variants(bundle: DataBundle, seed: int) -> Any:
@@ -89,17 +72,6 @@ def build(name: str, bundle: DataBundle, seed: int) -> nn.Module:
         input_scale=spec.scale,
         **setting,
     )
-
-
-def train(
-    model: nn.Module,
-    bundle: DataBundle,
-    plan: TrainConfig,
-    seed: int,
-    objective: Objective | BatchObjective | None = None,
-) -> nn.Module:
-    Trainer(plan, objective=objective or SpikeRegulation(0.0), seed=seed).fit(model, bundle)
-    return model
 
 
 @torch.no_grad()

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("TRITON_INTERPRET", "1")  # GPU kernels run in Triton's interpreter; 0 runs their tests on a GPU
 import pytest
 import torch
 from helpers import digits_net, subset

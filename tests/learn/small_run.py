@@ -17,6 +17,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 from helpers import digits_net, subset
 
+import bitspike
 from bitspike.compress import QSNN, apply, set_training_progress
 from bitspike.data import DataBundle, load
 from bitspike.learn import Runtime, SpikeRegulation, TrainConfig, Trainer, save_weights
@@ -62,6 +63,18 @@ def trainer(
         runtime=runtime or Runtime(accelerator="cpu"),
         directory=directory,
     )
+
+
+def environment() -> dict[str, str]:
+    """What a process that runs this file needs."""
+    path = os.pathsep.join(
+        [str(Path(bitspike.__file__).resolve().parents[1]), *filter(None, [os.environ.get("PYTHONPATH")])]
+    )
+    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
+
+
+def without_time(history: list[dict]) -> list[dict]:
+    return [{k: v for k, v in record.items() if k != "seconds"} for record in history]
 
 
 def main() -> None:

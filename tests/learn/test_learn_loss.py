@@ -9,7 +9,13 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from bitspike.errors import ConfigError
-from bitspike.learn import SpikeRegulation, spike_regulation, time_mean_cross_entropy
+from bitspike.learn import (
+    MeanLogits,
+    SpikeRegulation,
+    mean_logit_cross_entropy,
+    spike_regulation,
+    time_mean_cross_entropy,
+)
 from bitspike.learn.mixup import mixup
 from bitspike.neurons import FiringRate
 
@@ -132,3 +138,13 @@ def test_mixup_is_one_convex_combination(frames: bool) -> None:
         expected = weight * inputs.select(axis, n) + (1 - weight) * inputs.select(axis, n - 1)
         close(mixed.select(axis, n), expected.float(), scale=100)
     assert mixed.min() >= 0 and mixed.max() <= 255
+
+
+@pytest.mark.parametrize("smoothing", [0.0, 0.1])
+def test_cross_entropy_of_the_mean_is_that_of_the_answer(smoothing: float) -> None:
+    logits, labels = torch.randn(3, 5, 4, dtype=torch.float64, requires_grad=True), torch.tensor([0, 3, 1, 1, 2])
+    loss = MeanLogits(smoothing)(logits, labels, rates(0.1, 0.2))
+    close(loss, F.cross_entropy(logits.mean(0), labels, label_smoothing=smoothing))
+    (gradient,) = torch.autograd.grad(loss, logits)
+    assert all(torch.equal(step, gradient[0]) for step in gradient), "no step answers alone"
+    assert mean_logit_cross_entropy(logits.detach().bfloat16(), labels).dtype == torch.float32

@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -18,123 +15,10 @@ from helpers import close, digits_net
 from safetensors.torch import load_file
 from torch import nn
 
-import bitspike
 from bitspike.data import DataBundle
 from bitspike.errors import ConfigError
 from bitspike.learn import SpikeRegulation, TrainConfig, Trainer, evaluate
 from bitspike.learn.config import OPTIMIZERS, PRECISIONS
-
-SCRIPT = Path(small_run.__file__)
-SOURCE = Path(bitspike.__file__).resolve().parents[1]
-FILES = ("model.safetensors", "optimizer.safetensors")
-
-
-class Interrupted(BaseException):
-    pass
-
-
-def environment() -> dict[str, str]:
-    path = os.pathsep.join([str(SOURCE), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return os.environ | {"PYTHONPATH": path, "OMP_NUM_THREADS": "1"}
-
-
-def without_time(history: list[dict]) -> list[dict]:
-    return [{k: v for k, v in record.items() if k != "seconds"} for record in history]
-
-
-def interrupt_in(epoch: int, batch: int):
-    """An ``on_epoch`` and objective wrapper that stop the run within an epoch."""
-    seen = {"epoch": -1, "batch": 0}
-
-    def wrap(trainer: Trainer) -> Trainer:
-        inner_epoch, inner_objective = trainer.on_epoch, trainer.objective
-
-        def on_epoch(model, progress):
-            seen["epoch"] += 1
-            seen["batch"] = 0
-            inner_epoch(model, progress)
-
-        def objective(logits, targets, rates):
-            seen["batch"] += 1
-            if (seen["epoch"], seen["batch"]) == (epoch, batch):
-                raise Interrupted
-            return inner_objective(logits, targets, rates)
-
-        trainer.on_epoch, trainer.objective = on_epoch, objective
-        return trainer
-
-    return wrap
-
-
-@pytest.fixture(scope="module")
-def uninterrupted(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, list[dict]]:
-    directory = tmp_path_factory.mktemp("whole")
-    return directory, small_run.trainer(directory).fit(small_run.build(), small_run.data())
-
-
-def assert_same_run(directory: Path, history: list[dict], whole: tuple[Path, list[dict]]) -> None:
-    assert without_time(history) == without_time(whole[1])
-    for file in FILES:
-        assert (directory / "epoch-0002" / file).read_bytes() == (whole[0] / "epoch-0002" / file).read_bytes(), file
-
-
-@pytest.mark.parametrize("epoch, batch", [(1, 1), (1, 4), (2, 6)], ids=["first-batch", "mid-epoch", "last-batch"])
-def test_resumed_run_is_the_uninterrupted_one(tmp_path: Path, uninterrupted, epoch: int, batch: int) -> None:
-    with pytest.raises(Interrupted):
-        interrupt_in(epoch, batch)(small_run.trainer(tmp_path)).fit(small_run.build(), small_run.data())
-    model = small_run.build(seed=5)  # resuming must overwrite whatever the fresh model holds
-    torch.manual_seed(99)
-    history = small_run.trainer(tmp_path).fit(model, small_run.data(), resume=True)
-    assert_same_run(tmp_path, history, uninterrupted)
-    stored = load_file(tmp_path / "epoch-0002" / "model.safetensors")
-    assert all(torch.equal(v, stored[k]) for k, v in model.state_dict().items())
-
-
-OPTIONS = {
-    "adamw": {"optimizer": "adamw", "learning_rate": 0.01},
-    "bf16": {"precision": "bf16-mixed"},
-    "float64": {"precision": "64-true"},
-}
-
-
-@pytest.mark.parametrize("case", OPTIONS)
-def test_resumed_run_with_other_options(tmp_path: Path, case: str) -> None:
-    """Interrupted in the second and in the third epoch, by a fresh model and optimizer each time."""
-    data = small_run.data(0)
-    whole = small_run.trainer(tmp_path / "whole", **OPTIONS[case]).fit(small_run.build(), data)
-    for seed, epoch in enumerate((1, 1)):  # counted from the epoch that the part begins with
-        with pytest.raises(Interrupted):
-            interrupt_in(epoch, 2)(small_run.trainer(tmp_path / "parts", **OPTIONS[case])).fit(
-                small_run.build(seed), data, resume=True
-            )
-    parts = small_run.trainer(tmp_path / "parts", **OPTIONS[case]).fit(small_run.build(7), data, resume=True)
-    assert without_time(parts) == without_time(whole)
-    for file in FILES:
-        one, other = (tmp_path / name / "epoch-0002" / file for name in ("whole", "parts"))
-        assert one.read_bytes() == other.read_bytes(), file
-
-
-@pytest.mark.slow
-def test_killed_process_resumes_to_the_same_bytes(tmp_path: Path, uninterrupted) -> None:
-    """SIGKILL somewhere in the second or third epoch; nothing but the running epoch is lost."""
-    process = subprocess.Popen(
-        [sys.executable, str(SCRIPT), str(tmp_path), "--delay", "0.15"], env=environment(), stderr=subprocess.DEVNULL
-    )
-    try:
-        deadline = time.monotonic() + 90
-        while not (tmp_path / "latest.json").exists():
-            assert process.poll() is None and time.monotonic() < deadline
-            time.sleep(0.01)
-        time.sleep(0.3)
-        process.send_signal(signal.SIGKILL)
-        assert process.wait(20) == -signal.SIGKILL
-    finally:
-        process.kill()
-        process.wait()
-    assert json.loads((tmp_path / "latest.json").read_text()) == {"checkpoint": "epoch-0000"}
-    history = small_run.trainer(tmp_path).fit(small_run.build(seed=3), small_run.data(), resume=True)
-    assert_same_run(tmp_path, history, uninterrupted)
-    assert sorted(p.name for p in tmp_path.iterdir()) == ["epoch-0002", "latest.json"]
 
 
 @pytest.fixture(scope="module")
@@ -148,11 +32,13 @@ def two_processes(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[
         "--standalone",
         "--nproc-per-node",
         "2",
-        str(SCRIPT),
+        small_run.__file__,
         str(directory),
     ]
     options = ["--epochs", "1", "--precision", "64-true", "--processes", "2", "--no-checkpoints"]
-    done = subprocess.run([*command, *options], env=environment(), capture_output=True, text=True, timeout=240)
+    done = subprocess.run(
+        [*command, *options], env=small_run.environment(), capture_output=True, text=True, timeout=240
+    )
     assert done.returncode == 0, done.stderr[-3000:]
     model = small_run.build()
     history = small_run.trainer(None, epochs=1, precision="64-true", mixup=0.0).fit(model, small_run.data(0))
@@ -222,7 +108,7 @@ def test_same_seed_same_run_other_seed_other_run() -> None:
         torch.manual_seed(seed + 17)  # the global state must not matter
         model = small_run.build()
         torch.manual_seed(seed + 18)
-        return without_time(small_run.trainer(None, epochs=1, seed=seed).fit(model, small_run.data()))
+        return small_run.without_time(small_run.trainer(None, epochs=1, seed=seed).fit(model, small_run.data()))
 
     assert run(0) == run(0) != run(1)
 
@@ -232,32 +118,8 @@ def test_global_random_state_does_not_matter() -> None:
     for noise in (1, 2):
         model = small_run.build()
         torch.manual_seed(noise)
-        results.append(without_time(small_run.trainer(None, epochs=1).fit(model, small_run.data())))
+        results.append(small_run.without_time(small_run.trainer(None, epochs=1).fit(model, small_run.data())))
     assert results[0] == results[1]
-
-
-def test_finished_run_is_returned_at_once(tmp_path: Path) -> None:
-    model = small_run.build()
-    history = small_run.trainer(tmp_path, epochs=1).fit(model, small_run.data())
-    again = small_run.build(seed=9)
-    assert (
-        interrupt_in(0, 1)(small_run.trainer(tmp_path, epochs=1)).fit(again, small_run.data(), resume=True) == history
-    )
-    assert all(torch.equal(a, b) for a, b in zip(model.state_dict().values(), again.state_dict().values(), strict=True))
-
-
-def test_resume_without_a_checkpoint_starts_anew(tmp_path: Path) -> None:
-    assert len(small_run.trainer(tmp_path / "new", epochs=1).fit(small_run.build(), small_run.data(), resume=True)) == 1
-
-
-def test_fresh_run_does_not_leave_an_old_checkpoint_to_resume_from(tmp_path: Path) -> None:
-    """A new run in an old folder, interrupted in its first epoch: resuming must not bring the old run back."""
-    small_run.trainer(tmp_path, epochs=1, learning_rate=0.3).fit(small_run.build(), small_run.data())
-    with pytest.raises(Interrupted):
-        interrupt_in(0, 3)(small_run.trainer(tmp_path, epochs=1)).fit(small_run.build(), small_run.data())
-    history = small_run.trainer(tmp_path, epochs=1).fit(small_run.build(), small_run.data(), resume=True)
-    expected = small_run.trainer(None, epochs=1).fit(small_run.build(), small_run.data())
-    assert without_time(history) == without_time(expected)
 
 
 def test_no_directory_no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,15 +99,17 @@ def _as_new_run(
     from .. import compress, recipes
 
     if isinstance(config, recipes.qsnn.QSNNConfig):
-        train = config.train
+        train, objective = config.train, "every-step"
         if budget is None and len(methods) == 1 and isinstance(methods[0], compress.QSNN):
             return recipe, dataclasses.asdict(config) | {"compress": dataclasses.asdict(methods[0]), "baseline": None}
     else:
-        train = next((stage.train for stage in reversed(config.stages) if stage.train is not None), config.exact)
+        trained = next((stage for stage in reversed(config.stages) if stage.train is not None), config.stages[-1])
+        train, objective = trained.train or config.exact, trained.objective
     stage = {
         "name": STAGE,
         "apply": [compress.config_to_dict(method) for method in methods],
-        "train": dataclasses.asdict(train),
+        "train": None if train is None else dataclasses.asdict(train),
+        "objective": objective,
         "bits": None if budget is None else {"budget": budget},
     }
     values = {key: value for key, value in dataclasses.asdict(config).items() if key in _SHARED}

@@ -185,6 +185,8 @@ def figures(result: dict[str, Any], directory: Path) -> list[tuple[str, str]]:
     """What a reader wants to know of a finished run, as (figure, value)."""
     accuracy = result["accuracy"]
     rows = [(f"test accuracy, {name}", f"{100 * value:.2f} %") for name, value in accuracy.items()]
+    if "artifact_bytes" not in result:
+        return [*rows, ("artifact", "none, the configuration has no exact stage"), *_ending(result, directory)]
     compared = sum(row["spikes"] + row["logits"] for row in result["agreement"])
     rows += [
         ("artifact", f"{result['artifact_bytes']:,} bytes ({result['size']['fp32_bytes']:,} in 32-bit floats)"),
@@ -197,7 +199,11 @@ def figures(result: dict[str, Any], directory: Path) -> list[tuple[str, str]]:
             ("zero weights", f"{share}; a sparse file could hold them in {sparse['smallest_bytes']:,.0f} bytes")
         )
     rows += _speed(result.get("latency", []))
-    return [*rows, ("time", f"{result['seconds']:.0f} s"), ("report", str(directory / "report.html"))]
+    return [*rows, *_ending(result, directory)]
+
+
+def _ending(result: dict[str, Any], directory: Path) -> list[tuple[str, str]]:
+    return [("time", f"{result['seconds']:.0f} s"), ("report", str(directory / "report.html"))]
 
 
 def _speed(latency: list[dict[str, Any]]) -> list[tuple[str, str]]:
@@ -214,17 +220,17 @@ def _speed(latency: list[dict[str, Any]]) -> list[tuple[str, str]]:
 
 
 def summary(result: dict[str, Any], directory: Path) -> dict[str, Any]:
-    """What scripts read of a run."""
+    """What scripts read of a run; what needs an artifact is None where there is none."""
     accuracy = result["accuracy"]
     return {
-        "accuracy": accuracy["engine"],
+        "accuracy": accuracy.get("engine"),
         "accuracy_full_precision": accuracy.get("full precision"),
         "accuracy_quantized": accuracy.get("quantized"),
         "accuracy_of": accuracy,
-        "artifact_bytes": result["artifact_bytes"],
-        "differing_bits": result["differing_bits"],
+        "artifact_bytes": result.get("artifact_bytes"),
+        "differing_bits": result.get("differing_bits"),
         "seconds": round(result["seconds"], 1),
-        "artifact": str(directory / "model.bspk"),
+        "artifact": str(directory / "model.bspk") if "artifact_bytes" in result else None,
         "report": str(directory / "report.html"),
     }
 

@@ -1,7 +1,7 @@
 """Blocks over sequences (T, N, ...): synapses that give currents, units that fire, pools and readouts."""
 
 from . import expand_modules as expand_modules  # says what attentions and streams consist of
-from .attention import QKChannelAttention, QKTokenAttention, SpikingSelfAttention
+from .attention import MapsAttention, QKChannelAttention, QKTokenAttention, SpikingSelfAttention
 from .binary_attention import ChannelMapAttention, TokenMapAttention
 from .block import PostActivationBlock, PreActivationBlock, SpikingMLP
 from .column import ColumnConvBN, ColumnPool
@@ -25,6 +25,7 @@ from .tokenizer import (
 )
 from .trace import Operation, Step, expands, is_readout, trace
 from .unit import Current, SpikingUnit, gather_current
+from .weighted import SpikeConv2d, SpikeLinear
 
 __all__ = [
     "AvgPool",
@@ -43,6 +44,7 @@ __all__ = [
     "KeySalience",
     "LearnedSalience",
     "LinearBN",
+    "MapsAttention",
     "Mask",
     "MatrixProduct",
     "MaxPool",
@@ -61,6 +63,8 @@ __all__ = [
     "SelfAttention",
     "SequenceBatchNorm",
     "ShortcutTokenizer",
+    "SpikeConv2d",
+    "SpikeLinear",
     "SpikePool",
     "SpikeSums",
     "SpikeTokenizer",

@@ -6,6 +6,8 @@ channels stand in ``heads`` equal blocks. Sources: Spikformer (arXiv 2209.15425)
 
 from __future__ import annotations
 
+from typing import Protocol, runtime_checkable
+
 import torch
 from torch import Tensor, nn
 
@@ -15,6 +17,7 @@ from .tokenizer import NeuronFactory
 from .unit import SpikingUnit
 
 __all__ = [
+    "MapsAttention",
     "QKChannelAttention",
     "QKTokenAttention",
     "SpikingSelfAttention",
@@ -23,6 +26,21 @@ __all__ = [
 ]
 
 SCALE = 0.125  # whatever the size of the heads
+
+
+@runtime_checkable
+class MapsAttention(Protocol):
+    """A mixer whose attention can be looked at, from outside and without a trace in its forward pass.
+
+    map_kind: "pairs", "tokens" or "channels". map_sources: the submodules whose outputs of a forward pass
+    ``attention_map`` turns into the map (T, N, heads, queries, keys), (T, N, heads, tokens) or (T, N, heads, channels).
+    ``bitspike.measure.observe_attention`` collects the maps of a model.
+    """
+
+    map_kind: str
+    map_sources: tuple[str, ...]
+
+    def attention_map(self, *outputs: Tensor) -> Tensor: ...
 
 
 def split_heads(x: Tensor, heads: int) -> Tensor:
@@ -47,6 +65,9 @@ class SpikingSelfAttention(nn.Module):
     Spikingformer's none). Raises ConfigError for heads that do not divide the channels.
     """
 
+    map_kind = "pairs"
+    map_sources = ("query", "key")
+
     def __init__(
         self, dim: int, heads: int, neuron: NeuronFactory, attention_neuron: NeuronFactory, *, bias: bool = False
     ) -> None:
@@ -65,11 +86,18 @@ class SpikingSelfAttention(nn.Module):
         current: Tensor = self.project(self.neuron(counts * SCALE))
         return current
 
+    def attention_map(self, *outputs: Tensor) -> Tensor:
+        """Counts Q^T K of shared spikes (T, N, heads, queries, keys), which the forward pass never needs."""
+        query, key = (split_heads(spikes, self.heads) for spikes in outputs)
+        return torch.einsum("...dl,...dm->...lm", query, key)
+
 
 class _QKAttention(nn.Module):
     """BN(conv(A * K)), A = LIF(sum of Q over ``axis`` of (T, N, heads, C / heads, tokens)); no scale."""
 
     axis: int
+    map_kind: str
+    map_sources = ("neuron",)
 
     def __init__(self, dim: int, heads: int, neuron: NeuronFactory, attention_neuron: NeuronFactory) -> None:
         super().__init__()
@@ -86,6 +114,10 @@ class _QKAttention(nn.Module):
         current: Tensor = self.project((mask * key).flatten(2, 3).unflatten(-1, x.shape[-2:]))
         return current
 
+    def attention_map(self, *outputs: Tensor) -> Tensor:
+        """A without its axis of size one: (T, N, heads, tokens) or (T, N, heads, channels)."""
+        return outputs[0].squeeze(self.axis)
+
 
 class QKTokenAttention(_QKAttention):
     """Q-K token attention: BN(conv(A * K)), where A = LIF(sum of Q over a head's channels) lets a token pass or not.
@@ -94,6 +126,7 @@ class QKTokenAttention(_QKAttention):
     """
 
     axis = 3
+    map_kind = "tokens"
 
 
 class QKChannelAttention(_QKAttention):
@@ -103,6 +136,7 @@ class QKChannelAttention(_QKAttention):
     """
 
     axis = 4
+    map_kind = "channels"
 
 
 def check_heads(dim: int, heads: int) -> None:

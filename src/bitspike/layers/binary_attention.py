@@ -72,9 +72,16 @@ class _BinaryMapAttention(nn.Module):
 class TokenMapAttention(_BinaryMapAttention):
     """A V with A = LIF(Q K^T): which token attends to which, tokens x tokens bits a head. Quadratic in the tokens."""
 
+    map_kind = "pairs"
+    map_sources = ("map_neuron",)
+
     def counts(self, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         attends = self.map_neuron(torch.einsum("...dl,...dm->...lm", query, key))
         return torch.einsum("...lm,...dm->...dl", attends, value)
+
+    def attention_map(self, *outputs: Tensor) -> Tensor:
+        """A (T, N, heads, queries, keys)."""
+        return outputs[0]
 
 
 class ChannelMapAttention(_BinaryMapAttention):

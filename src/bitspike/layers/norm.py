@@ -8,7 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from ..ops import all_mean
+from ..errors import BitspikeError
+from ..ops import all_mean, rebuild_of, rebuildable
 from ..ops.collective import is_shared
 
 __all__ = ["SequenceBatchNorm"]
@@ -24,7 +25,7 @@ class SequenceBatchNorm(nn.BatchNorm2d):
     def forward(self, input: Tensor, repeats: int = 1) -> Tensor:
         """``repeats``: how many equal steps ``input`` stands for; they count in the unbiased running variance."""
         if not self.training or (repeats == 1 and not is_shared()):
-            return super().forward(input)
+            return rebuildable(super().forward(input), self._rebuild(input))
         if not is_shared():
             return self._repeated(input, repeats)
         axes = (0, 2, 3)
@@ -43,7 +44,21 @@ class SequenceBatchNorm(nn.BatchNorm2d):
         mean, variance = (input.new_zeros(channels, dtype=self.weight.dtype) for _ in range(2))
         out = F.batch_norm(input, mean, variance, self.weight, self.bias, True, 1.0, self.eps)
         self._track(mean, variance * ((samples - 1) / samples), repeats * samples)  # the kernel left the unbiased one
-        return out
+        return rebuildable(out, self._rebuild(input))
+
+    def _rebuild(self, input: Tensor) -> Callable[[], Tensor]:
+        """The output for ``input`` once more, running statistics left alone."""
+        x, weight, bias = input.detach(), self.weight.detach(), self.bias.detach()
+        mean, variance = (None, None) if self.training else (self.running_mean, self.running_var)
+        read = [t for t in (x, weight, bias, mean, variance) if t is not None]
+        versions = [t._version for t in read]
+
+        def rebuild() -> Tensor:
+            if [t._version for t in read] != versions:
+                raise BitspikeError("batch norm or its input was changed in place between forward and backward")
+            return F.batch_norm(x, mean, variance, weight, bias, mean is None, 0.0, self.eps)
+
+        return rebuild
 
     def _track(self, mean: Tensor, variance: Tensor, samples_here: int) -> None:
         samples = samples_here * (torch.distributed.get_world_size() if is_shared() else 1)
@@ -74,7 +89,13 @@ def over_time(function: Callable[[Tensor], Tensor], x: Tensor) -> Tensor:
 
     A sequence that repeats one step (made by ``expand``, stride 0 over time) is computed once.
     """
-    if repeats(x) > 1:
-        once = function(x[0])
-        return once.expand(x.shape[0], *once.shape)
-    return function(x.flatten(0, 1)).unflatten(0, x.shape[:2])
+    if (steps := repeats(x)) > 1:
+        return _viewed(function(x[0]), lambda once: once.expand(steps, *once.shape))
+    shape = x.shape[:2]
+    return _viewed(function(x.flatten(0, 1)), lambda merged: merged.unflatten(0, shape))
+
+
+def _viewed(x: Tensor, view: Callable[[Tensor], Tensor]) -> Tensor:
+    """A view of all of ``x`` that can be made again where ``x`` can."""
+    rebuild = rebuild_of(x)
+    return rebuildable(view(x), None if rebuild is None else lambda: view(rebuild()))

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from ..errors import ConfigError
+from .weighted import SpikeLinear
 
 __all__ = ["Readout", "mean_over_time"]
 
@@ -20,7 +21,7 @@ class Readout(nn.Module):
         if classes < 1:
             raise ConfigError(f"num_classes is {classes}, accepted: 1 or more")
         self.pool = pool
-        self.layer = nn.Linear(features, classes)
+        self.layer = SpikeLinear(features, classes)
         nn.init.normal_(self.layer.weight, std=features**-0.5)
         nn.init.zeros_(self.layer.bias)
 

@@ -47,7 +47,7 @@ class Circumstances:
             },
         )
 
-    def repeat(self, branch: nn.Module, x: Tensor) -> Tensor:
+    def repeat(self, branch: nn.Module, parameters: dict[str, Tensor], x: Tensor) -> Tensor:
         """``branch(x)`` as it was then; its buffers and the generators stay as they are now."""
         buffers = {name: buffer.clone() for name, buffer in self.buffers.items()}
         with torch.random.fork_rng([] if self.device_random is None else [self.device]):
@@ -55,7 +55,7 @@ class Circumstances:
             if self.device_random is not None:
                 torch.cuda.set_rng_state(self.device_random, self.device)
             with torch.autocast(**self.autocast):
-                output: Tensor = functional_call(branch, buffers, (x,))
+                output: Tensor = functional_call(branch, parameters | buffers, (x,))
         return output
 
 
@@ -66,20 +66,28 @@ def rebuilt_chain(branches: Sequence[nn.Module], fixed: FixedPoint, x: Tensor) -
     backward pass where the first two states, once rebuilt, are not equal: then the gradients would be wrong.
     """
     parameters = list({id(p): p for branch in branches for p in branch.parameters()}.values())
-    older, newer = _Rebuilt.apply(x, list(branches), fixed, *parameters)
+    position = {id(p): index for index, p in enumerate(parameters)}
+    named = [{name: position[id(p)] for name, p in branch.named_parameters()} for branch in branches]
+    older, newer = _Rebuilt.apply(x, list(branches), named, fixed, *parameters)
     return older, newer
 
 
 class _Rebuilt(torch.autograd.Function):
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, branches: list[nn.Module], fixed: FixedPoint, *parameters: Tensor
+        ctx: Any,
+        x: Tensor,
+        branches: list[nn.Module],
+        named: list[dict[str, int]],
+        fixed: FixedPoint,
+        *parameters: Tensor,
     ) -> tuple[Tensor, Tensor]:
-        ctx.branches, ctx.fixed, ctx.dtype, ctx.circumstances = branches, fixed, x.dtype, []
+        """named: per branch, the names of its parameters and where they stand among ``parameters``."""
+        ctx.branches, ctx.named, ctx.fixed, ctx.dtype, ctx.circumstances = branches, named, fixed, x.dtype, []
         older = newer = fixed(x)
         for branch in branches:
             ctx.circumstances.append(Circumstances.now(branch, x.device))
-            older, newer = newer, average_step(older, newer, fixed(branch(newer.to(x.dtype))))
+            older, newer = newer, average_step(older, newer, fixed.around(branch, x.dtype)(newer))
         ctx.save_for_backward(older, newer, *parameters)
         return older, newer
 
@@ -88,24 +96,27 @@ class _Rebuilt(torch.autograd.Function):
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         older, newer, *parameters = ctx.saved_tensors
         of_older, of_newer = gradients
-        learned = [p for p in parameters if p.requires_grad]
-        totals: dict[int, Tensor] = {}
-        for branch, circumstances in zip(reversed(ctx.branches), reversed(ctx.circumstances), strict=True):
-            own = {id(p) for p in branch.parameters()}
-            wanted = [p for p in learned if id(p) in own]
+        totals: list[Tensor | None] = [None] * len(parameters)
+        for branch, named, circumstances in reversed(
+            list(zip(ctx.branches, ctx.named, ctx.circumstances, strict=True))
+        ):
             source = older.detach().requires_grad_()
+            own = {name: parameters[index] for name, index in named.items()}
             with torch.enable_grad():
-                current = ctx.fixed(circumstances.repeat(branch, source.to(ctx.dtype)))
-            through, *found = _gradients(current, [source, *wanted], of_newer)
-            for parameter, gradient in zip(wanted, found, strict=True):
-                if gradient is not None:
-                    known = totals.get(id(parameter))
-                    totals[id(parameter)] = gradient if known is None else known + gradient
+                current = ctx.fixed(circumstances.repeat(branch, own, source.to(ctx.dtype)))
+            learned = [index for index in named.values() if parameters[index].requires_grad]
+            through, *found = _gradients(current, [source, *(parameters[index] for index in learned)], of_newer)
+            for index, gradient in zip(learned, found, strict=True):
+                totals[index] = _sum(totals[index], gradient)
             older, newer = unwound_step(older, newer, current.detach()), older
             half = of_newer / 2
             of_older, of_newer = half, of_older + half if through is None else of_older + half + through
         _check(older, newer)
-        return (of_older + of_newer).to(ctx.dtype), None, None, *(totals.get(id(p)) for p in parameters)
+        return (of_older + of_newer).to(ctx.dtype), None, None, None, *totals
+
+
+def _sum(one: Tensor | None, other: Tensor | None) -> Tensor | None:
+    return one if other is None else other if one is None else one + other
 
 
 def _gradients(current: Tensor, wanted: list[Tensor], upstream: Tensor) -> Sequence[Tensor | None]:

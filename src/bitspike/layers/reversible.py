@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..ops import FixedPoint, average_chain, unwound_chain
+from ..ops import FixedPoint, average_chain, average_step, unwound_chain
 from .rebuild import rebuilt_chain
 from .tokenizer import NeuronFactory
 
@@ -48,7 +48,7 @@ class ReversibleBlock(nn.Module):
 def stored_chain(branches: Sequence[nn.Module], fixed: FixedPoint, x: Tensor) -> Pair:
     """The last two states of the chain that starts from (x, x); its activations are stored for the backward pass."""
     start = fixed(x)
-    return average_chain([lambda s, b=branch: fixed(b(s.to(x.dtype))) for branch in branches], start, start)  # type: ignore[misc]
+    return average_chain([fixed.around(branch, x.dtype) for branch in branches], start, start)
 
 
 # name -> the states of a chain, with gradients: from stored activations, or from activations computed a second time
@@ -93,7 +93,8 @@ class TwoStreams(nn.Module):
         """Every state of the chain that starts from (x, x), in float64: len(branches) + 2 of (T, N, D, H, W)."""
         found = [self.fixed(x)] * 2
         for branch in self.branches:
-            found.append(self.fixed(branch(found[-1].to(x.dtype))) + (found[-2] + found[-1]) / 2)
+            current = self.fixed.around(branch, x.dtype)(found[-1])
+            found.append(average_step(found[-2], found[-1], current))
         return found
 
     @torch.no_grad()
@@ -102,8 +103,7 @@ class TwoStreams(nn.Module):
 
         dtype: of the input of :meth:`forward`, in which the branches compute.
         """
-        branches = [lambda s, b=branch: self.fixed(b(s.to(dtype))) for branch in self.branches]
-        return unwound_chain(branches, older, newer)
+        return unwound_chain([self.fixed.around(branch, dtype) for branch in self.branches], older, newer)
 
 
 class OneStream(nn.Sequential):

@@ -91,6 +91,9 @@ class SaccadicAttention(nn.Module):
     but those of p are with spikes. Raises ConfigError for heads that do not divide the channels.
     """
 
+    map_kind = "tokens"
+    map_sources = ("gate",)
+
     def __init__(self, dim: int, heads: int, neuron: NeuronFactory, gate: Neuron, salience: nn.Module) -> None:
         super().__init__()
         check_heads(dim, heads)
@@ -106,3 +109,7 @@ class SaccadicAttention(nn.Module):
         kept = self.gate(self.salience(x, query)) * value
         current: Tensor = self.project(kept.flatten(2, 3).unflatten(-1, x.shape[-2:]))
         return current
+
+    def attention_map(self, *outputs: Tensor) -> Tensor:
+        """S (T, N, heads, tokens)."""
+        return outputs[0].squeeze(3)

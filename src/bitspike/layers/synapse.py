@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from .norm import SequenceBatchNorm, over_time, repeats
+from .weighted import SpikeConv2d, SpikeLinear
 
 __all__ = ["ConvBN", "LinearBN", "Synapse"]
 
@@ -39,7 +40,7 @@ class ConvBN(Synapse):
     ) -> None:
         super().__init__()
         padding = dilation * (kernel // 2) if padding is None else padding
-        self.layer: nn.Conv2d = nn.Conv2d(
+        self.layer: nn.Conv2d = SpikeConv2d(
             in_channels,
             out_channels,
             kernel,
@@ -64,7 +65,7 @@ class LinearBN(Synapse):
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
-        self.layer: nn.Linear = nn.Linear(in_features, out_features, bias=False)
+        self.layer: nn.Linear = SpikeLinear(in_features, out_features, bias=False)
         self.norm = SequenceBatchNorm(out_features)
         nn.init.normal_(self.layer.weight, std=in_features**-0.5)
 

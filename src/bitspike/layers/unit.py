@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from functools import reduce
+from operator import add
+
 from torch import Tensor, nn
 
 from ..errors import BitspikeError
 from ..neurons import Neuron
+from ..ops import made_again, rebuild_sum, rebuildable
 from .shortcut import ChannelShortcut
 from .synapse import Synapse
 
@@ -28,7 +32,9 @@ class SpikingUnit(nn.Module):
         self.neuron = neuron
 
     def forward(self, *inputs: Tensor) -> Tensor:
-        spikes: Tensor = self.neuron(gather_current(self, inputs))
+        current = gather_current(self, inputs)
+        with made_again(current):
+            spikes: Tensor = self.neuron(current)
         return spikes
 
 
@@ -36,5 +42,5 @@ def gather_current(unit: SpikingUnit, inputs: tuple[Tensor, ...]) -> Tensor:
     """Sum of the unit's currents (T, N, C, H, W)."""
     if len(inputs) != len(unit.currents):
         raise BitspikeError(f"the unit has {len(unit.currents)} currents but was given {len(inputs)} inputs")
-    total: Tensor = sum(current(x) for current, x in zip(unit.currents, inputs, strict=True))
-    return total
+    currents = [current(x) for current, x in zip(unit.currents, inputs, strict=True)]
+    return currents[0] if len(currents) == 1 else rebuildable(reduce(add, currents), rebuild_sum(currents))

@@ -115,7 +115,7 @@ class _BatchLoss:
 
     def __call__(self, logits: Tensor, targets: Tensor, rates: Sequence[FiringRate]) -> Tensor:
         self.calls += 1
-        if self.calls > 1 and any(term.steps == "mean" for term in self.config.comparisons):
+        if self.calls > 1 and any(t.steps == "mean" for t in [*self.config.labels, *self.config.comparisons]):
             raise ConfigError("a term on the mean over steps needs the whole sequence; step by step, use steps 'each'")
         parts = [] if self.also is None else [self.also(logits, targets, rates)]
         parts += [self._labels(term, logits, targets) for term in self.config.labels]
@@ -127,7 +127,8 @@ class _BatchLoss:
         return logits_per_step(name, self.outputs[name] if name else logits)
 
     def _labels(self, term: LabelTerm, logits: Tensor, targets: Tensor) -> Tensor:
-        return term.weight * time_mean_cross_entropy(self._head(term.head, logits), targets, term.label_smoothing)
+        student = STEPS[term.steps](self._head(term.head, logits))
+        return term.weight * time_mean_cross_entropy(student, targets, term.label_smoothing)
 
     def _logits(self, term: LogitTerm, logits: Tensor) -> Tensor:
         student = STEPS[term.steps](self._head(term.head, logits))
@@ -135,7 +136,13 @@ class _BatchLoss:
         return term.weight * TARGETS[term.targets](student, teacher, term.temperature)
 
     def _features(self, term: FeatureTerm, projection: nn.Module) -> Tensor:
-        student = projection(self.outputs[term.student])
+        recorded = self.outputs[term.student]
+        if torch.is_grad_enabled() and not recorded.requires_grad:
+            raise ConfigError(
+                f"nothing is learned from feature {term.student!r}, which has no gradient, accepted: modules behind trained "
+                "parameters whose activations are stored"
+            )
+        student = projection(recorded)
         teacher = teacher_features(term, self.answers[term.teacher][term.teacher_layer], student)
         return term.weight * DISTANCES[term.distance](STEPS[term.steps](student), teacher)
 

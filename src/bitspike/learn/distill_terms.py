@@ -57,14 +57,19 @@ STEPS: dict[str, Callable[[Tensor], Tensor]] = {"each": lambda x: x, "mean": lam
 
 @dataclass(frozen=True)
 class LabelTerm:
-    """weight · time-mean cross-entropy of a head with the true labels. head: a module's name, "" for the model's output."""
+    """weight · cross-entropy of a head with the true labels. head: a module's name, "" for the model's output.
+
+    steps: of "each" step, averaged over them, or of the "mean" of the logits over time.
+    """
 
     weight: float = 1.0
     head: str = ""
     label_smoothing: float = 0.0
+    steps: str = "each"
 
     def __post_init__(self) -> None:
         _check_weight(self.weight)
+        _check_name("steps", self.steps, STEPS)
         if not 0 <= self.label_smoothing < 1:
             raise ConfigError(f"label_smoothing is {self.label_smoothing}, accepted: 0 to below 1")
 

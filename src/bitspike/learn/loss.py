@@ -12,12 +12,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import ConfigError
+from ..layers import mean_over_time
 from ..neurons import FiringRate
 
 __all__ = [
     "BatchObjective",
+    "MeanLogits",
     "Objective",
     "SpikeRegulation",
+    "mean_logit_cross_entropy",
     "objective_of_batch",
     "spike_regulation",
     "time_mean_cross_entropy",
@@ -60,6 +63,15 @@ def time_mean_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: fl
     )
 
 
+def mean_logit_cross_entropy(logits: Tensor, targets: Tensor, label_smoothing: float = 0.0) -> Tensor:
+    """Cross-entropy of the mean over T of logits (T, N, classes), averaged over N.
+
+    For sequences whose first steps cannot tell the class yet: no step has to answer alone. Targets as above.
+    """
+    mean = mean_over_time(logits if logits.dtype == torch.float64 else logits.float())
+    return F.cross_entropy(mean, targets, label_smoothing=label_smoothing)
+
+
 def spike_regulation(rates: Sequence[FiringRate], target_rate: float = 0.5) -> Tensor:
     """L_f: mean over the neuron layers, except the first and the last, of (rate - target_rate)^2.
 
@@ -91,3 +103,13 @@ class SpikeRegulation:
         if self.weight == 0:
             return loss
         return loss + self.weight * spike_regulation(rates, self.target_rate).to(loss.device)
+
+
+@dataclass(frozen=True)
+class MeanLogits:
+    """The objective of sequential tasks: cross-entropy of the mean of the logits over all steps."""
+
+    label_smoothing: float = 0.0
+
+    def __call__(self, logits: Tensor, targets: Tensor, rates: Sequence[FiringRate]) -> Tensor:
+        return mean_logit_cross_entropy(logits, targets, self.label_smoothing)

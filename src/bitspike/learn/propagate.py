@@ -52,7 +52,7 @@ def per_step(
     takes its statistics from one step at a time, and its running statistics move T times per batch.
     Raises ConfigError naming a neuron whose gradient is not "spatial", or that has none of its own for a single step.
     """
-    steps = _time_steps(model, inputs)
+    steps = time_steps(model, inputs)
     passes = []
     with _carried(model) as restart:
         for t in range(steps):
@@ -74,7 +74,8 @@ def _encodings(model: nn.Module) -> list[DirectEncoding]:
     return [m for m in model.modules() if isinstance(m, DirectEncoding)]
 
 
-def _time_steps(model: nn.Module, inputs: Tensor) -> int:
+def time_steps(model: nn.Module, inputs: Tensor) -> int:
+    """T of ``inputs``: its frames, or the steps that the model's encoding repeats a static sample for."""
     if inputs.dim() == 5:
         return len(inputs)
     encodings = _encodings(model)

@@ -41,7 +41,8 @@ class Trainer:
 
     objective: loss from logits, targets and firing rates; the time-mean cross-entropy with spike regulation by default.
         One with a ``batch`` method, like ``Distiller``, sees every batch first.
-    propagate: ``whole_sequence``, or ``per_step`` for memory that does not grow with T.
+    propagate: ``whole_sequence``, ``per_step`` for memory that does not grow with T, or ``checkpointed(chunk)`` for the
+        gradients of the whole sequence in the memory of ``chunk`` steps.
     on_epoch: called with (model, progress) before each epoch, progress = epoch / epochs, e.g. to move an estimator.
     on_step: called with (model, learning rate used) after each optimizer step, e.g. to raise a pruning threshold.
     directory: where checkpoints go after each epoch (none without it); ``title`` labels the progress bar.

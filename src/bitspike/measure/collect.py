@@ -8,22 +8,25 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import nn
 
 from .. import engine
 from ..deploy import ir
+from ..layers import mean_over_time
 from .agreement import agreement_table, named_trace
+from .attention_maps import attention_of_sample
 from .energy import estimate_energy
 from .environment import environment
 from .latency import measure_latency
 from .memory import peak_memory
 from .operations import LayerOperations, operations_of, spike_totals
-from .raster import spike_raster
+from .raster import network_raster, spike_raster
 from .rivals import available_rivals, missing_note
 from .size import artifact_sections, model_size
 
-__all__ = ["measure_all"]
+__all__ = ["measure_all", "network_pictures"]
 
 TRACE_BATCH = 16
 
@@ -42,7 +45,7 @@ def measure_all(
     shown_sample: int = 0,
     against: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """Size, operations, energy, latency, memory, agreement, raster and environment; keys as in ``measure.report``.
+    """Size, operations, energy, latency, memory, agreement, raster, attention, environment; keys as in ``measure.report``.
 
     exact: the exact torch model (deploy.exact_model), or None to go without the trained network's size and comparison.
     samples: u8 (N, C, H, W) or (N, T, C, H, W); labels (N,). The latency budget is shared by the batch sizes, 0 leaves
@@ -75,7 +78,9 @@ def measure_all(
         "environment": environment(),
     }
     if exact is not None:
-        result["size"] = model_size(getattr(exact, "source", exact)).as_dict()
+        source = getattr(exact, "source", exact)
+        result["size"] = model_size(source).as_dict()
+        result |= _attention(source, _as_input(samples, shown_sample))
     if latency_budget_s > 0:
         rivals = available_rivals() if against is None else tuple(against)
         budget = latency_budget_s / max(len(latency_batches), 1)
@@ -90,6 +95,43 @@ def measure_all(
         if against is None and note:
             result["latency_note"] = note
     return result
+
+
+def network_pictures(
+    model: nn.Module,
+    samples: NDArray[np.uint8],
+    labels: NDArray[np.int64] | None = None,
+    *,
+    shown_sample: int = 0,
+) -> dict[str, Any]:
+    """Raster, attention and input image of one sample in a torch network that is not shipped; keys as in ``measure.report``.
+
+    model: in evaluation mode, on the CPU; samples, labels and shown_sample as in :func:`measure_all`.
+    """
+    inputs = _as_input(samples, shown_sample)
+    layers = network_raster(model, inputs)
+    with torch.no_grad():
+        logits: torch.Tensor = model(inputs)
+    raster = {
+        "sample": shown_sample,
+        "time_steps": len(logits),
+        "prediction": int(mean_over_time(logits)[0].argmax()),
+        "label": None if labels is None else int(labels[shown_sample]),
+        "layers": [layer.as_dict() for layer in layers],
+    }
+    pictures = {"raster": raster, "input_image": input_image(samples[shown_sample])}
+    return pictures | _attention(model, inputs)
+
+
+def _as_input(samples: NDArray[np.uint8], index: int) -> torch.Tensor:
+    """Sample ``index`` as a network takes it: (1, C, H, W), or frames (T, 1, C, H, W)."""
+    one = torch.from_numpy(np.ascontiguousarray(samples[index : index + 1]))
+    return one.transpose(0, 1) if one.dim() == 5 else one
+
+
+def _attention(model: nn.Module, inputs: torch.Tensor) -> dict[str, Any]:
+    layers = attention_of_sample(model, inputs)
+    return {"attention": layers} if layers else {}
 
 
 def input_image(sample: NDArray[np.uint8]) -> list[Any]:

@@ -152,14 +152,15 @@ def raster(layers: Sequence[Mapping[str, Any]], time_steps: int, label: str, col
         tallest = max(layer["shown"] for layer in layers)
         figure, _ = _figure(rows * 2.5 + 0.35, axes=False)
         grid = figure.subplots(rows, columns, squeeze=False, sharey=True)
-        for axes, layer in zip(grid.flat, layers, strict=False):
+        titles = wrapped([layer["name"] for layer in layers], 12)
+        for axes, layer, title in zip(grid.flat, layers, titles, strict=False):
             x = [t + 1 for t, fired in enumerate(layer["spikes"]) for _ in fired]
             y = [n for fired in layer["spikes"] for n in fired]
             axes.hlines(y, np.subtract(x, 0.4), np.add(x, 0.4), color=PALETTE[0], linewidth=1.6)
             axes.set_xlim(0.4, time_steps + 0.6)
             axes.set_ylim(-1, tallest)
             axes.set_xticks(sorted({1, time_steps}))
-            axes.set_title(_short(layer["name"], 13), fontsize=7.5)
+            axes.set_title(title, fontsize=6.6)
             axes.grid(False)
         for axes in grid.flat[len(layers) :]:
             axes.set_axis_off()
@@ -202,6 +203,28 @@ def _name_rows(axes: Any, names: Sequence[str]) -> None:
 
 def _short(name: str, length: int) -> str:
     return name if len(name) <= length else "…" + name[1 - length :]
+
+
+def wrapped(names: Sequence[str], length: int) -> list[str]:
+    """Dotted ``names`` over lines of at most ``length`` characters where they are longer, numbers beside what they count.
+
+    Leading parts that all names share are left out then, but not the count of what differs behind them.
+    """
+    units = [re.findall(r"[^.]+(?:\.\d+)*", name) for name in names]
+    if any(len(name) > length for name in names):
+        while len(units) > 1 and min(map(len, units)) > 1 and len({parts[0] for parts in units}) == 1:
+            units = [parts[1:] for parts in units]
+    return ["\n".join(_lines(parts, length)) for parts in units]
+
+
+def _lines(parts: Sequence[str], length: int) -> list[str]:
+    lines: list[str] = []
+    for part in parts:
+        if lines and len(lines[-1]) + 1 + len(part) <= length:
+            lines[-1] += f".{part}"
+        else:
+            lines.append(_short(part, length))
+    return lines
 
 
 def _svg(figure: Any, label: str) -> str:

@@ -21,11 +21,14 @@
     memory            [{name, batch, peak_bytes}]
     agreement         [{left, right, samples, spikes, differing_spikes, logits, differing_logits}]
     raster            {sample, time_steps, prediction, label or null, layers: [{name, neurons, shown, rate, spikes}]}
+    attention         [{name, kind: "pairs", "tokens" or "channels", grid: [height, width], heads, maps: [[0..1, ...] of a
+                      head], and for pairs query, of_query: as maps}], with an input_image
     input_image       [[grey or [r, g, b], ...], ...], 0..255
     config            {key: JSON value}
     environment       {key: text, number or list}
 
-``measure_all`` fills everything from artifact to environment.
+``measure_all`` fills everything from artifact to environment; ``network_pictures`` raster, attention and input_image of a
+network that has no artifact.
 """
 
 from __future__ import annotations
@@ -39,6 +42,7 @@ from typing import Any
 
 from . import plots, units
 from .allocation import allocation_figure
+from .attention_figure import attention_figure, attention_notes
 
 __all__ = ["render_report", "write_report"]
 
@@ -69,6 +73,7 @@ def render_report(result: Mapping[str, Any]) -> str:
         energy=_energy_models(result),
         image=plots.image_data_uri(result["input_image"]) if result.get("input_image") else None,
         sample=_sample_text(result),
+        attention_notes=attention_notes(result.get("attention") or []),
         memory={row["name"]: row["peak_bytes"] for row in result.get("memory", [])},
     )
 
@@ -174,6 +179,10 @@ def _figures(result: Mapping[str, Any]) -> dict[str, str]:
     spikes = result.get("raster")
     if spikes and spikes.get("layers"):
         figures["raster"] = plots.raster(spikes["layers"], spikes["time_steps"], "Spikes of one sample, layer by layer")
+    if result.get("attention") and result.get("input_image"):
+        figures["attention"] = attention_figure(
+            result["attention"], result["input_image"], "Attention of one sample, layer by layer and head by head"
+        )
     return figures
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..ops import MembraneQuantizer, integer_levels, window_gradient_scale
+from ..ops import MembraneQuantizer, Program, integer_levels, window_gradient_scale
 from .integer import IntegerLIF, checked_divisor
 from .registry import register_neuron
 
@@ -58,6 +58,9 @@ class ASN(IntegerLIF):
         if scale is None:
             scale = window_gradient_scale(membrane.numel(), self.largest)
         return integer_levels(membrane, self.shift, self.largest, scale)
+
+    def program(self) -> Program | str:
+        return "the window of levels is learned"
 
 
 @register_neuron("nasn")

@@ -16,13 +16,15 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..ops import (
+    STORED,
     Advance,
+    LeakyProgram,
     MembraneQuantizer,
+    Program,
     integer_advance,
     integer_levels,
     micro_steps,
     multiplicative_leak,
-    scan_outputs,
 )
 from .registry import register_neuron
 from .stepped import Stepped, check_unit_range
@@ -75,6 +77,11 @@ class IntegerLIF(Stepped):
     def advance(self) -> Advance:
         return integer_advance(self.fire, multiplicative_leak(self.leak), self.detach_reset, self.membrane)
 
+    def program(self) -> Program | str:
+        if self.membrane is not None:
+            return STORED
+        return LeakyProgram("integer", float(self.largest), None, self.leak, detach_reset=self.detach_reset)
+
     def read(self, fired: Tensor) -> Tensor:
         return fired if self.divisor == 1 else fired / self.divisor
 
@@ -88,7 +95,7 @@ class IntegerLIF(Stepped):
 
         The output at step t is (rest + sum of the spikes in its ``largest`` micro-steps) / divisor.
         """
-        return micro_steps(scan_outputs(current, self.advance()) - self.rest, self.largest)
+        return micro_steps(self.fired(current) - self.rest, self.largest)
 
     def extra_repr(self) -> str:
         return f"largest={self.largest}, leak={self.leak:g}, divisor={self.divisor}"

@@ -11,14 +11,17 @@ from ..errors import ConfigError
 from ..ops import (
     LifRule,
     MembraneQuantizer,
+    Program,
     Surrogate,
     Triangle,
     full_gradient,
     hard_reset,
     lif_membranes,
+    lif_program,
     lif_scan,
     lif_step,
     multiplicative_leak,
+    run,
     shift_leak,
     soft_reset,
     spatial_gradient,
@@ -69,16 +72,17 @@ class _Lif(Neuron):
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, N, ...) for ``current`` (T, N, ...)."""
-        return lif_scan(self._driven(current), self.rule())
+        rule = self.rule()
+        return run(current, lif_program(rule), lambda: lif_scan(current, rule))
+
+    def program(self) -> Program | str:
+        return lif_program(self.rule())
 
     def membranes(self, current: Tensor) -> Tensor:
-        return lif_membranes(self._driven(current), self.rule())
+        return lif_membranes(current, self.rule())
 
     def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
-        return lif_step(self._driven(current), state, self.rule())
-
-    def _driven(self, current: Tensor) -> Tensor:
-        return self.input_gain() * current if self.decay_input else current
+        return lif_step(current, state, self.rule())
 
     def _rule(self, leak: Leak) -> LifRule:
         return LifRule(
@@ -89,6 +93,7 @@ class _Lif(Neuron):
             self.detach_reset,
             self.membrane,
             TEMPORAL_GRADIENTS[self.temporal_gradient],
+            self.input_gain() if self.decay_input else 1.0,
         )
 
 

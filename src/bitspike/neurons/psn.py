@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..ops import ATan, Surrogate, band_taps, causal_filter, mix_steps, spike
+from ..ops import ATan, Program, Surrogate, WindowProgram, band_taps, causal_filter, mix_steps, run, spike
 from .registry import Neuron, register_neuron
 
 __all__ = ["PSN", "MaskedPSN", "Parallel", "mask_schedule", "set_mask_progress"]
@@ -53,7 +53,7 @@ class Parallel(WithoutReset):
 
     def forward(self, current: Tensor) -> Tensor:
         """Spikes (T, N, ...) for ``current`` (T, N, ...)."""
-        return self.fire(self.membranes(current), self.threshold)
+        return run(current, self.program(), lambda: self.fire(self.membranes(current), self.threshold))
 
     def fire(self, membranes: Tensor, threshold: Tensor) -> Tensor:
         """Spikes of ``membranes`` (T, N, ...) at ``threshold`` (T,) or scalar."""
@@ -79,6 +79,13 @@ class PSN(Parallel):
     @property
     def causal(self) -> bool:
         return False
+
+    def forward(self, current: Tensor) -> Tensor:
+        check_steps(self, len(current), self.time_steps)
+        return super().forward(current)
+
+    def program(self) -> Program | str:
+        return "a full matrix over time is a product, torch's own"
 
     def membranes(self, current: Tensor) -> Tensor:
         check_steps(self, len(current), self.time_steps)
@@ -134,6 +141,11 @@ class MaskedPSN(PSN):
         ones = torch.ones_like(self.weight)
         band = ones.tril() - ones.tril(-self.order)
         return self.weight * (self.progress * band + (1 - self.progress) * ones)
+
+    def program(self) -> Program | str:
+        if not self.causal:
+            return super().program()
+        return WindowProgram(band_taps(self.weight, self.order), self.threshold, self.surrogate)
 
     def membranes(self, current: Tensor) -> Tensor:
         check_steps(self, len(current), self.time_steps)

@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from torch import Tensor, nn
 
-from ..ops import MembraneQuantizer
+from ..ops import Choice, MembraneQuantizer, Program, choose
 
 __all__ = ["NEURONS", "Neuron", "register_neuron"]
 
@@ -38,6 +38,14 @@ class Neuron(nn.Module):
     def firing(self, output: Tensor) -> Tensor:
         """How much of what it can fire each output of the neuron is, 0 to 1: the spikes themselves, where they are 0 or 1."""
         return output
+
+    def program(self) -> Program | str:
+        """This neuron as data for fused kernels, or why they do not know it."""
+        return f"no kernel knows {type(self).__name__}"
+
+    def backend(self, current: Tensor) -> Choice:
+        """What runs this neuron on ``current`` (T, N, ...): a kernel's name, or "reference" and the reason."""
+        return choose(current, self.program())
 
     def step(self, current: Tensor, state: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Spikes (N, ...) and the next state for one step of current (N, ...); state None is the resting state."""

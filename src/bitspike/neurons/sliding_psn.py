@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import ConfigError
-from ..ops import Surrogate, causal_filter
+from ..ops import Program, Surrogate, WindowProgram, causal_filter
 from .psn import Parallel
 from .registry import register_neuron
 
@@ -56,6 +56,9 @@ class SlidingPSN(Parallel):
         super().__init__(torch.tensor(float(threshold)), surrogate)
         self.order = order
         self.weight = nn.Parameter(KERNELS[kernel](order))
+
+    def program(self) -> Program | str:
+        return WindowProgram(self.weight[:, None], self.threshold.view(1), self.surrogate)
 
     def membranes(self, current: Tensor) -> Tensor:
         return causal_filter(current, self.weight[:, None])

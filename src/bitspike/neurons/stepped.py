@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from torch import Tensor
 
 from ..errors import ConfigError
-from ..ops import Advance, scan_membranes, scan_outputs
+from ..ops import Advance, run, scan_membranes, scan_outputs
 from .registry import Neuron
 
 __all__ = ["Stepped", "check_choice", "check_unit_range"]
@@ -26,7 +26,11 @@ class Stepped(Neuron):
 
     def forward(self, current: Tensor) -> Tensor:
         """Outputs (T, N, ...) for ``current`` (T, N, ...)."""
-        return self.read(scan_outputs(current, self.advance()))
+        return self.read(self.fired(current))
+
+    def fired(self, current: Tensor) -> Tensor:
+        """What the advance fires (T, N, ...)."""
+        return run(current, self.program(), lambda: scan_outputs(current, self.advance()))
 
     def membranes(self, current: Tensor) -> Tensor:
         return scan_membranes(current, self.advance())

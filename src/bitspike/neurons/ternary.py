@@ -12,8 +12,11 @@ from torch import Tensor
 
 from ..errors import ConfigError
 from ..ops import (
+    STORED,
     Advance,
+    LeakyProgram,
     MembraneQuantizer,
+    Program,
     Rectangle,
     Surrogate,
     multiplicative_leak,
@@ -74,6 +77,12 @@ class TernaryLIF(Stepped):
         return ternary_advance(
             self.threshold, self.surrogate, leak, RESETS[self.reset], self.detach_reset, self.membrane
         )
+
+    def program(self) -> Program | str:
+        if self.membrane is not None:
+            return STORED
+        kind = f"ternary_{self.reset}"
+        return LeakyProgram(kind, self.threshold, self.surrogate, self.leak, detach_reset=self.detach_reset)
 
     def extra_repr(self) -> str:
         return f"leak={self.leak:g}, threshold={self.threshold:g}, reset={self.reset!r}, surrogate={self.surrogate}"

@@ -2,7 +2,7 @@
 
 For each step, with the carried membrane c (0 at the start) and input current x::
 
-    u = leak(c) + x
+    u = leak(c) + gain * x
     s = 1 if u - threshold > 0 else 0
     c = store(temporal(reset(u, s)))
 
@@ -24,6 +24,7 @@ from .surrogate import Surrogate, Triangle, spike
 
 __all__ = [
     "LifRule",
+    "MultiplicativeLeak",
     "full_gradient",
     "hard_reset",
     "lif_membranes",
@@ -42,9 +43,19 @@ Store = Callable[[Tensor], Tensor]
 Fire = Callable[[Tensor, Surrogate], Tensor]
 
 
+@dataclass(frozen=True)
+class MultiplicativeLeak:
+    """c -> factor * c."""
+
+    factor: float | Tensor
+
+    def __call__(self, carry: Tensor) -> Tensor:
+        return self.factor * carry
+
+
 def multiplicative_leak(factor: float | Tensor) -> Leak:
     """c -> factor * c."""
-    return lambda carry: factor * carry
+    return MultiplicativeLeak(factor)
 
 
 def shift_leak(shift: int, step: float = 1.0) -> Leak:
@@ -74,15 +85,16 @@ def spatial_gradient(membrane: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LifRule:
-    """Everything about a step but its data. ``detach_reset`` keeps gradients out of the reset's spike."""
+    """Everything about a step but its data. ``detach_reset`` keeps gradients out of the reset's spike; ``gain`` scales x."""
 
-    leak: Leak = multiplicative_leak(0.5)
+    leak: Leak = MultiplicativeLeak(0.5)
     threshold: float = 1.0
     surrogate: Surrogate = Triangle()
     reset: Reset = hard_reset
     detach_reset: bool = False
     store: Store | None = None
     temporal: Temporal = full_gradient
+    gain: float | Tensor = 1.0
     fire: Fire = spike
 
 
@@ -116,7 +128,8 @@ def lif_membranes(current: Tensor, rule: LifRule) -> Tensor:
 
 
 def _charge(current: Tensor, carry: Tensor | None, rule: LifRule) -> tuple[Tensor, Tensor]:
-    membrane = current if carry is None else rule.leak(carry) + current
+    driven = current if isinstance(rule.gain, float) and rule.gain == 1 else rule.gain * current
+    membrane = driven if carry is None else rule.leak(carry) + driven
     return membrane, rule.fire(membrane - rule.threshold, rule.surrogate)
 
 

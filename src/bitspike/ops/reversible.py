@@ -76,3 +76,7 @@ class FixedPoint:
         """``x``, of any floating type, on the grid in float64; the gradient is passed on as it is."""
         unit = 2.0**self.fraction_bits
         return round_ste(x.to(torch.float64) * unit) / unit
+
+    def around(self, branch: Branch, dtype: torch.dtype) -> Branch:
+        """``branch``, which computes in ``dtype``, as one from states on the grid to currents on the grid."""
+        return lambda state: self(branch(state.to(dtype)))

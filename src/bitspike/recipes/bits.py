@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from .. import compress, learn, measure
@@ -20,7 +22,7 @@ from ..compress.sensitivity import CANDIDATE_BITS, layer_sensitivity
 from ..data import Split
 from ..errors import ConfigError
 from ..learn.progress import activity
-from .budget import Budget, parse_budget
+from .budget import parse_budget
 
 __all__ = ["BitBudget", "choose_bits"]
 
@@ -65,7 +67,15 @@ def choose_bits(
         return compress.apply(copy.deepcopy(model), MixedBits(bits, quantizer=request.quantizer)).eval()
 
     with activity("choosing bits within the budget"):
-        costs, chosen = CHOICES[budget.unit](model, request, budget, sensitivity.table, quantized, compiled, validation)
+        search = _Search(
+            model,
+            request.bits,
+            budget.value,
+            sensitivity.table,
+            lambda bits: compiled(quantized(bits)),
+            validation.inputs[0],
+        )
+        costs, chosen = CHOICES[budget.unit](search)
         front = allocation_front(sensitivity.table, costs, points=FRONT_POINTS, fixed=chosen.fixed)
     record = allocation_record(sensitivity, costs, chosen, front, budget.unit)
     with activity("measuring accuracies along the front"):
@@ -74,38 +84,34 @@ def choose_bits(
     return MixedBits(chosen.bits, quantizer=request.quantizer), record | {"budget": request.budget}
 
 
-def _by_bytes(
-    model: nn.Module,
-    request: BitBudget,
-    budget: Budget,
-    table: Table,
-    quantized: Callable[[dict[str, int]], nn.Module],
-    compiled: Compile,
-    validation: Split,
-) -> tuple[Table, Allocation]:
-    costs = weight_bytes(model, request.bits)
+@dataclass(frozen=True)
+class _Search:
+    """What a choice is made of; ``limit`` in bytes or seconds, ``artifact``: that of given bits, ``sample``: what is timed."""
+
+    model: nn.Module
+    bits: tuple[int, ...]
+    limit: float
+    table: Table
+    artifact: Callable[[dict[str, int]], bytes]
+    sample: NDArray[np.uint8]
+
+
+def _by_bytes(search: _Search) -> tuple[Table, Allocation]:
+    costs = weight_bytes(search.model, search.bits)
 
     def with_room(bits: dict[str, int]) -> int:
-        return math.ceil(len(compiled(quantized(bits))) / ROOM)
+        return math.ceil(len(search.artifact(bits)) / ROOM)
 
-    chosen = allocate_file(table, costs, int(budget.value), with_room)
-    length, weights = len(compiled(quantized(chosen.bits))), chosen.cost - chosen.fixed
+    chosen = allocate_file(search.table, costs, int(search.limit), with_room)
+    length, weights = len(search.artifact(chosen.bits)), chosen.cost - chosen.fixed
     return costs, replace(chosen, cost=float(length), fixed=length - weights)
 
 
-def _by_seconds(
-    model: nn.Module,
-    request: BitBudget,
-    budget: Budget,
-    table: Table,
-    quantized: Callable[[dict[str, int]], nn.Module],
-    compiled: Compile,
-    validation: Split,
-) -> tuple[Table, Allocation]:
-    layers = list(weight_layers(model))
-    artifacts = {bits: compiled(quantized(dict.fromkeys(layers, bits))) for bits in request.bits}
-    times = measure.layer_times(artifacts, layers, validation.inputs[0])
-    return times.seconds, allocate(table, times.seconds, budget.value, fixed=times.rest, unit="seconds")
+def _by_seconds(search: _Search) -> tuple[Table, Allocation]:
+    layers = list(weight_layers(search.model))
+    artifacts = {bits: search.artifact(dict.fromkeys(layers, bits)) for bits in search.bits}
+    times = measure.layer_times(artifacts, layers, search.sample)
+    return times.seconds, allocate(search.table, times.seconds, search.limit, fixed=times.rest, unit="seconds")
 
 
 # unit of the budget -> (cost of every layer at every candidate, the choice)

@@ -67,7 +67,8 @@ class RunDirectory:
         if self.result.exists() or any(self.path.glob("*/latest.json")):  # an epoch's work lies here
             if not resume:
                 raise ConfigError(f"{self.path} already holds a run; continue it with --resume or choose another --out")
-            differing = sorted(k for k, v in values.items() if self._read("config.json").get(k) != v)
+            begun = _values(*self.config())  # with the defaults of settings that came later
+            differing = sorted(k for k, v in values.items() if begun.get(k) != v)
             if differing:
                 raise ConfigError(
                     f"{self.path} was begun with other settings ({', '.join(differing)}); resume needs the same"

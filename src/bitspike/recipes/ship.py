@@ -20,7 +20,7 @@ from ..learn.progress import activity
 from .run import RunDirectory
 from .setup import RunConfig, build_model, load_data, with_root
 
-__all__ = ["compile_for", "differing_bits", "is_first_process", "restore", "ship"]
+__all__ = ["compile_for", "differing_bits", "is_first_process", "keep", "restore", "ship"]
 
 SELF_TEST_BYTES = 4096  # samples stored for the self-test; long frame sequences would outweigh the network
 REFERENCE_SAMPLES = 1000  # the numpy reference is slow; torch and every engine level see the whole test set
@@ -66,16 +66,47 @@ def ship(
     sparse = measure.sparse_size(exact.source)
     if any(row.pays for row in sparse.rows):
         figures["sparse"] = sparse.as_dict()
-    told = {
+    figures["artifact_bytes"] = folder.artifact.stat().st_size
+    figures["differing_bits"] = differing_bits(figures["agreement"])
+    return _told(recipe, config, bundle, accuracy, history) | figures
+
+
+def keep(
+    folder: RunDirectory,
+    recipe: str,
+    config: RunConfig,
+    bundle: DataBundle,
+    final: nn.Module,
+    trained: Mapping[str, nn.Module],
+    history: History,
+) -> dict[str, Any]:
+    """What :func:`ship` does, for a network that is not deployed: weights, accuracies, firing rates; no artifact."""
+    final = final.cpu().eval()
+    learn.save_weights(folder.weights, final)
+    folder.write_methods(compress.applied(final))
+    evaluations = {name: learn.evaluate(model, bundle.test) for name, model in trained.items()}
+    accuracy = {name: found.accuracy for name, found in evaluations.items()}
+    figures = {
+        "firing_rates": {name: found.layer_rates for name, found in evaluations.items()},
+        "size": measure.model_size(final).as_dict(),
+        "environment": measure.environment(),
+    }
+    figures |= measure.network_pictures(final, bundle.test.inputs, bundle.test.labels)
+    return _told(recipe, config, bundle, accuracy, history) | figures
+
+
+def _told(
+    recipe: str, config: RunConfig, bundle: DataBundle, accuracy: dict[str, float], history: History
+) -> dict[str, Any]:
+    """What is known of a run without its artifact."""
+    return {
         "title": f"{recipe} on {config.data.name}",
         "method": recipe,
         "data": config.data.name,
         "seed": config.seed,
         "accuracy": accuracy,
         "validation_accuracy": {n: records[-1].get("validation_accuracy") for n, records in history.items() if records},
-        "test_samples": len(test),
-        "artifact_bytes": folder.artifact.stat().st_size,
-        "differing_bits": differing_bits(figures["agreement"]),
+        "test_samples": len(bundle.test),
         "train_seconds": {name: sum(r["seconds"] for r in records) for name, records in history.items()},
         "history": dict(history),
         "classes": list(bundle.spec.classes),
@@ -83,7 +114,6 @@ def ship(
         "command": " ".join([Path(sys.argv[0]).name, *sys.argv[1:]]),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
     }
-    return told | figures
 
 
 def compile_for(exact: deploy.exact.ExactModel, recipe: str, config: RunConfig, bundle: DataBundle) -> deploy.Artifact:

@@ -21,19 +21,19 @@ from ..learn import (
     BatchObjective,
     Objective,
     Propagation,
-    SpikeRegulation,
     TrainConfig,
     Trainer,
 )
 from ..learn.schedule import learning_rate_factor
-from ..learn.trainer import StepHook
+from ..learn.trainer import EpochHook, StepHook
+from ..neurons import mask_schedule
 from ..ops import leave_processes
 from .bits import choose_bits
 from .registry import register_recipe
 from .run import RunDirectory
 from .setup import build_model, calibration_batches, load_data
-from .ship import compile_for, is_first_process, ship
-from .stage import EXACT, PROPAGATIONS, Stage, StagesConfig
+from .ship import compile_for, is_first_process, keep, ship
+from .stage import EXACT, OBJECTIVES, PROPAGATIONS, Stage, StagesConfig
 
 __all__ = ["Stage", "StagesConfig", "run_stages"]
 
@@ -70,12 +70,13 @@ def run_stages(
         settings: TrainConfig,
         objective: Objective | BatchObjective,
         propagate: Propagation = learn.whole_sequence,
+        begins: bool = False,
     ) -> None:
         trainer = Trainer(
             settings,
             objective=objective,
             propagate=propagate,
-            on_epoch=compress.set_training_progress,
+            on_epoch=_epoch_driver(settings, begins),
             on_step=_threshold_driver(model, settings, bundle),
             seed=config.seed + STAGE_SEED_OFFSET * len(history),
             runtime=config.runtime,
@@ -91,10 +92,15 @@ def run_stages(
             learn.load_weights(initial_weights, model)
         return model
 
+    own = {stage.name for stage in config.stages if stage.network is None}
     ended: dict[str, nn.Module] = {}
     model: nn.Module | None = None
     record: dict[str, Any] | None = None
     for stage in config.stages:
+        if stage.network is not None and stage.train is not None:
+            ended[stage.name] = learn.build_teacher(stage.network, bundle.spec, config.seed)
+            train(stage.name, ended[stage.name], stage.train, OBJECTIVES[stage.objective](stage.train.label_smoothing))
+            continue
         if model is None or stage.start == "fresh":
             model = fresh()
         else:
@@ -104,29 +110,36 @@ def run_stages(
         if stage.rewind:
             compress.rewind(model, fresh().state_dict())
         if stage.train is not None:
-            objective: Objective | BatchObjective = SpikeRegulation(0.0, label_smoothing=stage.train.label_smoothing)
+            objective: Objective | BatchObjective = OBJECTIVES[stage.objective](stage.train.label_smoothing)
             if stage.distill is not None and stage.teacher is not None:
                 objective = learn.Distiller(stage.distill, ended[stage.teacher])
-            train(stage.name, model, stage.train, objective, PROPAGATIONS[stage.propagate])
+            begins = initial_weights is None and (stage.start == "fresh" or not history.keys() & own)
+            train(stage.name, model, stage.train, objective, PROPAGATIONS[stage.propagate], begins)
         ended[stage.name] = model
     assert model is not None
+    named = {name.replace("-", " "): network for name, network in ended.items()}
     final = compress.freeze_membranes(copy.deepcopy(model))
-    exact = deploy.exact_model(final)
-    train(EXACT, exact, config.exact, SpikeRegulation(0.0, label_smoothing=config.exact.label_smoothing))
+    exact = None
+    if config.exact is not None:
+        exact = deploy.exact_model(final)
+        train(EXACT, exact, config.exact, OBJECTIVES[config.stages[-1].objective](config.exact.label_smoothing))
     leave_processes()  # what follows, the first process does alone
     if not is_first_process():
         return {}
-    result = ship(
-        folder,
-        recipe,
-        config,
-        bundle,
-        exact,
-        {name.replace("-", " "): network for name, network in ended.items()},
-        history,
-        methods=compress.applied(final),
-        latency_budget_s=latency_budget_s,
-    )
+    if exact is None:
+        result = keep(folder, recipe, config, bundle, final, named, history)
+    else:
+        result = ship(
+            folder,
+            recipe,
+            config,
+            bundle,
+            exact,
+            named,
+            history,
+            methods=compress.applied(final),
+            latency_budget_s=latency_budget_s,
+        )
     if record is not None:
         result["allocation"] = record
     result["seconds"] = time.perf_counter() - began
@@ -141,6 +154,9 @@ def rehearse(config: StagesConfig, bundle: DataBundle) -> None:
     ended: dict[str, nn.Module] = {}
     model = build_model(config, bundle.spec)
     for stage in config.stages:
+        if stage.network is not None:
+            learn.build_teacher(stage.network, bundle.spec, config.seed)
+            continue
         if stage.start != "previous":
             model = build_model(config, bundle.spec) if stage.start == "fresh" else ended[stage.start]
         model = copy.deepcopy(model)
@@ -149,7 +165,8 @@ def rehearse(config: StagesConfig, bundle: DataBundle) -> None:
         if stage.bits is not None:
             compress.apply(model, MixedBits(default=max(stage.bits.bits), quantizer=stage.bits.quantizer))
         ended[stage.name] = model
-    deploy.exact_model(compress.freeze_membranes(model))
+    if config.exact is not None:
+        deploy.exact_model(compress.freeze_membranes(model))
 
 
 def _apply(
@@ -188,6 +205,18 @@ def _apply(
     return record
 
 
+def _epoch_driver(settings: TrainConfig, begins: bool) -> EpochHook:
+    """What moves with the epochs: estimators; and masks of neurons, in the training that ``begins`` a network."""
+    masks = mask_schedule(settings.epochs) if begins else None
+
+    def drive(model: nn.Module, progress: float) -> None:
+        compress.set_training_progress(model, progress)
+        if masks is not None:
+            masks(model, progress)
+
+    return drive
+
+
 def _threshold_driver(model: nn.Module, settings: TrainConfig, bundle: DataBundle) -> StepHook | None:
     """What raises the threshold of a soft-threshold method over this training; None where no weight has one."""
     methods = [m for m in compress.applied(model) if isinstance(m, SoftThresholdPruning)]
@@ -209,4 +238,8 @@ def _register(name: str, summary: str) -> None:
 _register("compress", "any composition of compression methods, in stages")
 _register("qp-snn", "uniform quantization by ReScaW, then structured pruning by singular values (QP-SNN, 2025)")
 _register("lats", "soft-threshold pruning with a learning-rate adapted threshold (LATS, 2023)")
+_register(
+    "bestformer", "binary transformer on two reversible streams, taught by labels and a teacher (BESTformer, 2025)"
+)
 _register("sei-bwsnn", "binary weights, multiple shortcuts and distillation (self-ensemble inspired, 2025)")
+_register("sequential", "images one column per step, for any neuron by name (parallel spiking neurons, 2023)")
