@@ -14,8 +14,6 @@ import pytest
 from graphs import random_graph, random_samples
 from mutate import assemble, sections
 from native_build import ROOT, compiler
-
-sys.path.insert(0, str(ROOT))
 from tests.engine.fuzz_graphs import make_case
 
 from bitspike import engine

@@ -3,19 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
 from typing import Any
 
 import numpy as np
 import pytest
 from graphs import random_weight
 from mutate import set_record
-from native_build import ROOT
 from stream_nodes import STEPS, everything, finish, frames, front, lif, stream
 from test_engine_exact import assert_exact
 from test_engine_loader import refused
-
-sys.path.insert(0, str(ROOT))
 from tests.engine import fuzz_graphs
 
 from bitspike import engine
