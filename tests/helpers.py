@@ -27,7 +27,7 @@ SMALL_MODELS: dict[str, dict[str, Any]] = {  # what each model needs beyond GENE
     "sei_resnet_spike": {"width": 4, "units": (1, 2)},
     "resnet20": {"width": 3, "blocks": (1, 2)},
     "sequential": {"channels": 4, "hidden": 6, "input_shape": (2, 9, 1)},
-    "sequential_strided": {"channels": 4, "hidden": 6, "input_shape": (2, 9, 1)},
+    "sequential_strided": {"channels": 8, "hidden": 12, "input_shape": (2, 9, 1)},
     "vggsnn": {"widths": (4, "P", 6, 5, "P")},
     "vgg16": {"widths": (4, "M", 6, 5, "A")},
     "spikformer": {"dim": 16, "depth": 2, "heads": 2, "patch": 2, "mlp_ratio": 2, "input_shape": (2, 15, 11)},
