@@ -60,7 +60,7 @@ def network(
 
     keep: share of each layer's channels that is left, as after structured pruning.
     """
-    builder = _Builder(smooth_images(SHAPES[name], CALIBRATION_SAMPLES, seed + 1), time_steps, 1, seed)
+    builder = Builder(smooth_images(SHAPES[name], CALIBRATION_SAMPLES, seed + 1), time_steps, 1, seed)
     edge = 0
     for entry in WIDTHS[name]:
         if entry == "P":
@@ -115,11 +115,11 @@ def noise_frames(size: int, count: int, seed: int = 0) -> NDArray[np.uint8]:
     return np.random.default_rng(seed).integers(0, 256, shape).astype(np.uint8)
 
 
-def _noise_builder(size: int, seed: int) -> _Builder:
-    return _Builder(noise_frames(size, CALIBRATION_SAMPLES, seed + 1), TIME_STEPS, TIME_STEPS, seed)
+def _noise_builder(size: int, seed: int) -> Builder:
+    return Builder(noise_frames(size, CALIBRATION_SAMPLES, seed + 1), TIME_STEPS, TIME_STEPS, seed)
 
 
-class _Builder:
+class Builder:
     """A graph that grows node by node together with the values that samples give on its edges, (T, N, C, H, W)."""
 
     def __init__(self, samples: NDArray[np.uint8], time_steps: int, frames: int, seed: int) -> None:

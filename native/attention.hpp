@@ -8,6 +8,7 @@
 
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
 namespace bitspike {
 
@@ -48,6 +49,16 @@ struct SpikeBits {
   }
 };
 
+// Bits first .. first + count - 1 of a row, count at most 64. Static: each level compiles it for itself.
+static inline std::uint64_t bits_at(const std::uint8_t* row, std::size_t first, std::size_t count) {
+  const std::size_t shift = first % 8;
+  std::uint64_t bits;
+  std::memcpy(&bits, row + first / 8, sizeof bits);
+  bits >>= shift;
+  if (shift != 0) bits |= std::uint64_t{row[first / 8 + 8]} << (64 - shift);
+  return count < 64 ? bits & ((std::uint64_t{1} << count) - 1) : bits;
+}
+
 struct AttentionTask {
   AttentionPlan plan;
   SpikeBits query, key, value;
@@ -57,6 +68,10 @@ struct AttentionTask {
 
 // One entry per level; the functions are in attention.inl.
 struct AttentionKernels {
+  // Words of 32 tokens of channels first .. first + count - 1 at one step: runs of 16 channels are `run_stride` apart,
+  // the words of a run `word_stride`. The last run is filled up with zeros.
+  void (*pack)(const SpikeBits&, std::size_t step, std::size_t tokens, std::size_t first, std::size_t count,
+               std::uint32_t* out, std::size_t run_stride, std::size_t word_stride);
   // G of units first .. last - 1. Every unit must be prepared before currents are computed.
   void (*prepare)(const AttentionTask&, std::size_t first, std::size_t last);
   // Currents of query pixels first .. first + pixels - 1 at every step: `value_channels * heads` numbers at

@@ -1,16 +1,6 @@
 // Loops of spiking self-attention, compiled by every level for itself. The level has defined, inside an unnamed
 // namespace: `Ints`, 16 lanes of int32, and `Shorts<V>`, 32 V lanes of uint16.
 
-// Bits first .. first + count - 1 of a row, count at most 64.
-inline std::uint64_t bits_at(const std::uint8_t* row, std::size_t first, std::size_t count) {
-  const std::size_t shift = first % 8;
-  std::uint64_t bits;
-  std::memcpy(&bits, row + first / 8, sizeof bits);
-  bits >>= shift;
-  if (shift != 0) bits |= std::uint64_t{row[first / 8 + 8]} << (64 - shift);
-  return count < 64 ? bits & ((std::uint64_t{1} << count) - 1) : bits;
-}
-
 // Exchanges bit `Distance` of the position in a row with bit `Stride` of the row's place.
 template <std::size_t Stride, std::size_t Distance>
 inline void exchange(std::uint64_t* rows, std::uint64_t mask) {
@@ -51,8 +41,9 @@ inline void transpose(std::uint64_t* placed, std::uint64_t* rows) {
 
 // Words of 32 tokens of channels first .. first + count - 1 at one step: a run of 16 channels has its words
 // `word_stride` apart, runs are `run_stride` apart. The last run is filled up with zeros.
-inline void pack_tokens(const SpikeBits& edge, std::size_t step, std::size_t tokens, std::size_t first,
-                        std::size_t count, std::uint32_t* out, std::size_t run_stride, std::size_t word_stride) {
+[[gnu::noinline]] void pack_tokens(const SpikeBits& edge, std::size_t step, std::size_t tokens, std::size_t first,
+                               std::size_t count, std::uint32_t* out, std::size_t run_stride,
+                               std::size_t word_stride) {
   alignas(64) std::uint64_t placed[64], rows[64];
   for (std::size_t channel = 0; channel < count; channel += 64) {
     const std::size_t channels = count - channel < 64 ? count - channel : 64, at = first + channel;

@@ -1,5 +1,6 @@
 // Proofs that the integers of a graph fit, repeated for every file that is loaded. All arithmetic here is 64-bit
-// and cannot overflow: magnitudes are at most 2^47 per product below, and sums stop as soon as they leave 2^33.
+// and cannot overflow: products of ends below 2^31 each stay below 2^62, those of a readout's weights with values below
+// 2^23 on less than 2^32 pixels below 2^63 - 2^54, and sums stop as soon as they leave 2^33.
 #include <algorithm>
 #include <cstdlib>
 
@@ -23,15 +24,39 @@ class Prover {
   std::vector<Ends> product(const std::vector<std::int8_t>& weights, std::int64_t area) const;
   Range currents(const std::vector<std::int8_t>& weights);
   void logits(const std::vector<std::int8_t>& weights) const;
-  Range attention() const;
+  Range attention();
+  Range matmul();
   Range membranes();
   Range counts() const;
   Range inputs() const;
+  Range stream() const;
+  Range scaled(std::int64_t factor) const;
+  Range reduced() const;
+  Range concatenated() const;
+  Range products() const;
+  void mixed() const;
 
  private:
   Ends edge(std::uint32_t source, std::uint32_t channel) const {
     if (graph_.nodes[source].kind == Kind::Spikes) return {0, 1};
     return {ranges_[source].low[channel], ranges_[source].high[channel]};
+  }
+  static Ends times(std::int64_t factor, Ends ends) {
+    const std::int64_t a = factor * ends.low, b = factor * ends.high;
+    return {std::min(a, b), std::max(a, b)};
+  }
+  void store(Range& range, std::uint32_t channel, Ends ends, const char* what) const {
+    require_int32(channel, ends, what);
+    range.low[channel] = static_cast<std::int32_t>(ends.low);
+    range.high[channel] = static_cast<std::int32_t>(ends.high);
+  }
+  // Every channel counts from 0 to `most`.
+  Range coincidences(std::int64_t most) {
+    Range range(node_.channels);
+    require_int32(0, {0, most}, "the current");
+    std::fill(range.high.begin(), range.high.end(), static_cast<std::int32_t>(most));
+    node_.fits_int16 = std::vector<std::uint8_t>(node_.channels, most <= INT16_MAX);
+    return range;
   }
   void require_int32(std::uint32_t channel, Ends ends, const char* what) const {
     if (ends.low >= -kInt32Max && ends.high <= kInt32Max) return;
@@ -77,10 +102,8 @@ Range Prover::currents(const std::vector<std::int8_t>& weights) {
   node_.fits_int16 = std::vector<std::uint8_t>(node_.channels);
   std::uint32_t channel = 0;
   for (const Ends& ends : product(weights, 1)) {
-    require_int32(channel, ends, "the current");
-    node_.fits_int16[channel] = ends.low >= INT16_MIN && ends.high <= INT16_MAX;
-    range.low[channel] = static_cast<std::int32_t>(ends.low);
-    range.high[channel++] = static_cast<std::int32_t>(ends.high);
+    store(range, channel, ends, "the current");
+    node_.fits_int16[channel++] = ends.low >= INT16_MIN && ends.high <= INT16_MAX;
   }
   return range;
 }
@@ -97,14 +120,14 @@ void Prover::logits(const std::vector<std::int8_t>& weights) const {
 }
 
 // Every query channel of the head meets every token of key and value.
-Range Prover::attention() const {
+Range Prover::attention() {
   const Node& key = graph_.nodes[node_.sources[1]];
-  const auto dimension = static_cast<std::int64_t>(key.channels / node_.groups);
-  const std::int64_t most = dimension * static_cast<std::int64_t>(key.pixels());  // below 2^48
-  require_int32(0, {0, most}, "the current");
-  Range range(node_.channels);
-  std::fill(range.high.begin(), range.high.end(), static_cast<std::int32_t>(most));
-  return range;
+  return coincidences(static_cast<std::int64_t>(key.channels / node_.groups * key.pixels()));  // below 2^48
+}
+
+Range Prover::matmul() {
+  const Node& left = graph_.nodes[node_.sources[0]];
+  return coincidences(static_cast<std::int64_t>(node_.option == kLeft ? left.channels / node_.groups : left.pixels()));
 }
 
 Range Prover::membranes() {
@@ -117,10 +140,9 @@ Range Prover::membranes() {
   for (std::uint32_t c = 0; c < node_.channels; ++c) {
     Ends u{bias[c], bias[c]};
     for (std::size_t i = 0; i < sources; ++i) {
-      const Ends value = edge(node_.sources[i], c);
-      const std::int64_t a = node_.params[i][c] * value.low, b = node_.params[i][c] * value.high;
-      require_int32(c, {std::min(a, b), std::max(a, b)}, "a scaled source");
-      u = {u.low + std::min(a, b), u.high + std::max(a, b)};
+      const Ends value = times(node_.params[i][c], edge(node_.sources[i], c));
+      require_int32(c, value, "a scaled source");
+      u = {u.low + value.low, u.high + value.high};
     }
     const std::int64_t carry = limit << shift[c];
     u = {u.low - carry, u.high + carry};
@@ -148,6 +170,89 @@ Range Prover::counts() const {
   return range;
 }
 
+// Values of all steps, then what shifting and clipping leave of them.
+Range Prover::stream() const {
+  const std::size_t sources = node_.source_count;
+  const auto& bias = node_.params[sources];
+  const auto& shift = node_.params[sources + 1];
+  const std::int64_t limit = (std::int64_t{1} << (node_.bits - 1)) - 1;
+  Range range(node_.channels);
+  for (std::uint32_t c = 0; c < node_.channels; ++c) {
+    const std::int64_t half = (std::int64_t{1} << shift[c]) >> 1;
+    Ends all{INT32_MAX, INT32_MIN};
+    for (std::uint32_t step = 0; step < node_.option; ++step) {
+      Ends sum{bias[c], bias[c]};
+      for (std::size_t i = 0; i < sources; ++i) {
+        const Ends value = times(node_.params[i][std::size_t{step} * node_.channels + c], edge(node_.sources[i], c));
+        require_int32(c, value, "a scaled source");
+        sum = {sum.low + value.low, sum.high + value.high};
+      }
+      require_int32(c, sum, "the stream before its shift");
+      all = {std::min(all.low, sum.low + half), std::max(all.high, sum.high + half)};
+    }
+    require_int32(c, all, "the stream before its shift, rounded,");
+    const auto end = [&](std::int64_t value) { return std::clamp(value >> shift[c], -limit, limit); };
+    store(range, c, {end(all.low), end(all.high)}, "the stream");
+  }
+  return range;
+}
+
+Range Prover::scaled(std::int64_t factor) const {
+  Range range(node_.channels);
+  for (std::uint32_t c = 0; c < node_.channels; ++c) {
+    store(range, c, times(factor, edge(node_.sources[0], c)), "the sum");
+  }
+  return range;
+}
+
+Range Prover::reduced() const {
+  const Node& source = graph_.nodes[node_.sources[0]];
+  const std::uint64_t channels = node_.option == kOverTokens ? 1 : source.channels / node_.groups;
+  return scaled(static_cast<std::int64_t>(channels * (node_.option == kOverChannels ? 1 : source.pixels())));
+}
+
+Range Prover::concatenated() const {
+  if (node_.kind == Kind::Spikes) return {};
+  Range range(node_.channels);
+  std::ptrdiff_t first = 0;
+  for (std::uint32_t i = 0; i < node_.source_count; ++i) {
+    const Range& part = ranges_[node_.sources[i]];
+    std::copy(part.low.begin(), part.low.end(), range.low.begin() + first);
+    std::copy(part.high.begin(), part.high.end(), range.high.begin() + first);
+    first += static_cast<std::ptrdiff_t>(part.low.size());
+  }
+  return range;
+}
+
+Range Prover::products() const {
+  Range range(node_.channels);
+  for (std::uint32_t c = 0; c < node_.channels; ++c) {
+    const Ends left = edge(node_.sources[0], c), right = edge(node_.sources[1], c);
+    const Ends low = times(right.low, left), high = times(right.high, left);
+    store(range, c, {std::min(low.low, high.low), std::max(low.high, high.high)}, "the product");
+  }
+  return range;
+}
+
+// With one range for all channels: else a row would cost T times as many steps as there are channels.
+void Prover::mixed() const {
+  const std::uint32_t steps = graph_.time_steps;
+  Ends value{INT32_MAX, INT32_MIN};
+  for (std::uint32_t c = 0; c < node_.channels; ++c) {
+    const Ends one = edge(node_.sources[0], c);
+    value = {std::min(value.low, one.low), std::max(value.high, one.high)};
+  }
+  for (std::uint32_t t = 0; t < steps; ++t) {
+    Ends sum;
+    for (std::uint32_t j = 0; j <= t; ++j) {
+      const Ends part = times(node_.params[0][std::size_t{t} * steps + j], value);
+      require_int32(0, part, "a weighted step");
+      sum = {sum.low + part.low, sum.high + part.high};
+      require_int32(0, sum, "a sum over steps");
+    }
+  }
+}
+
 Range Prover::inputs() const {
   Range range(node_.channels);
   for (std::uint32_t c = 0; c < node_.channels; ++c) {
@@ -173,13 +278,33 @@ Range prove_range(Graph& graph, std::size_t index, const std::vector<Range>& ran
       return prover.attention();
     case Op::Lif:
       return prover.membranes();
-    case Op::SumPool:
     case Op::Add:
       return prover.counts();
+    case Op::SumPool: {
+      const Node& node = graph.nodes[index];
+      if (node.kind == Kind::Counts) return prover.counts();
+      return prover.scaled(std::int64_t{node.kernel_height} * node.kernel_width);
+    }
+    case Op::Stream:
+      return prover.stream();
+    case Op::MaxPool:
+      return ranges[graph.nodes[index].sources[0]];
+    case Op::Reduce:
+      return prover.reduced();
+    case Op::MatMul:
+      return prover.matmul();
+    case Op::Concat:
+      return prover.concatenated();
+    case Op::Product:
+      return prover.products();
+    case Op::Mix:
+      prover.mixed();
+      return {};
     case Op::Readout:
       prover.logits(weights);
       return {};
     case Op::OrPool:
+    case Op::Gate:
       return {};
   }
   return {};

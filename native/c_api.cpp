@@ -150,6 +150,7 @@ std::string describe(const bitspike_network& handle) {
       n.option ? add(", leak 1/2^", n.option) : add(", no leak");
       if (n.soft_reset) add(", soft reset");
     }
+    if (n.op == Op::Stream) add(", ", n.bits, "-bit numbers");
     if (n.op == Op::Input) add(", ", n.option, n.option == 1 ? " frame" : " frames");
     text += '\n';
   }
@@ -217,7 +218,7 @@ void bitspike_get_shape(const bitspike_network* network, bitspike_shape* shape) 
   shape->height = graph.input().height;
   shape->width = graph.input().width;
   shape->classes = graph.readout().channels;
-  for (const Node& node : graph.nodes) shape->spike_layers += node.op == Op::Lif;
+  for (const Node& node : graph.nodes) shape->spike_layers += node.fires();
   shape->test_vectors = graph.test_vectors.count;
   shape->sample_bytes = graph.sample_size();
   shape->file_bytes = network->network.artifact_bytes();

@@ -63,7 +63,7 @@ bool feeds_narrow_lifs(const Graph& graph, std::size_t index) {
     const Node& reader = graph.nodes[i];
     const auto* end = reader.sources + reader.source_count;
     if (std::find(reader.sources, end, index) == end) continue;
-    if (reader.source_count != 1 || !all(reader.fits_int16)) return false;
+    if (reader.op != Op::Lif || reader.source_count != 1 || !all(reader.fits_int16)) return false;
   }
   return true;
 }

@@ -182,7 +182,7 @@ struct Sum {
 }  // namespace
 
 const EventKernels* avx2_event_kernels() {
-  static const EventKernels table{{attention_prepare, attention_currents}, list_spikes, event_rows};
+  static const EventKernels table{{pack_tokens, attention_prepare, attention_currents}, list_spikes, event_rows};
   return &table;
 }
 

@@ -159,7 +159,7 @@ struct Sum {
 }  // namespace
 
 const EventKernels* avx512_event_kernels() {
-  static const EventKernels table{{attention_prepare, attention_currents}, list_spikes, event_rows};
+  static const EventKernels table{{pack_tokens, attention_prepare, attention_currents}, list_spikes, event_rows};
   return &table;
 }
 

@@ -4,13 +4,14 @@
 namespace bitspike {
 
 const char* op_name(Op op) {
-  static constexpr const char* names[kOps] = {"Input",   "Conv", "Linear",  "Lif",      "OrPool",
-                                              "SumPool", "Add",  "Readout", "Attention"};
+  static constexpr const char* names[kOps] = {"Input", "Conv",    "Linear",    "Lif",    "OrPool",  "SumPool",
+                                              "Add",   "Readout", "Attention", "Stream", "MaxPool", "Reduce",
+                                              "Gate",  "MatMul",  "Concat",    "Mix",    "Product"};
   return names[static_cast<std::uint32_t>(op)];
 }
 
 const char* kind_name(Kind kind) {
-  static constexpr const char* names[] = {"input", "spikes", "counts", "current", "logits"};
+  static constexpr const char* names[] = {"input", "spikes", "counts", "current", "logits", "stream"};
   return names[static_cast<int>(kind)];
 }
 

@@ -9,28 +9,39 @@
 
 namespace bitspike {
 
-enum class Op : std::uint32_t { Input, Conv, Linear, Lif, OrPool, SumPool, Add, Readout, Attention };
-constexpr std::uint32_t kOps = 9;
+enum class Op : std::uint32_t {
+  Input, Conv, Linear, Lif, OrPool, SumPool, Add, Readout, Attention,
+  Stream, MaxPool, Reduce, Gate, MatMul, Concat, Mix, Product
+};
+constexpr std::uint32_t kOps = 17;
 const char* op_name(Op op);
 
 // What an edge carries; see ir.py.
-enum class Kind { Input, Spikes, Counts, Current, Logits };
+enum class Kind { Input, Spikes, Counts, Current, Logits, Stream };
 const char* kind_name(Kind kind);
+
+constexpr std::uint32_t kMaxSources = 4;
+
+// Option of a Reduce: what is summed; of a MatMul: which operand is transposed.
+enum Axis : std::uint32_t { kOverChannels = 1, kOverTokens, kOverBoth };
+enum Transposed : std::uint32_t { kNone, kLeft, kRight };
 
 struct Node {
   Op op = Op::Input;
   Kind kind = Kind::Input;  // of the edge that leaves the node
-  std::uint32_t sources[3] = {0, 0, 0};  // Attention: query, key, value
+  std::uint32_t sources[kMaxSources] = {0, 0, 0, 0};  // Attention: query, key, value
   std::uint32_t source_count = 0;
   std::uint32_t channels = 0, height = 0, width = 0;  // of the output
   std::uint32_t kernel_height = 0, kernel_width = 0, stride = 0, padding = 0;  // unused ones are 0
-  std::uint32_t groups = 0;  // of a Conv; heads of an Attention
-  std::uint32_t bits = 0;    // of a weight, or of a membrane
-  std::uint32_t option = 0;  // Input: frames; Lif: leak shift; Readout: 1 if pixels are summed
+  std::uint32_t groups = 0;  // of a Conv; heads of an Attention, Reduce, MatMul
+  std::uint32_t bits = 0;    // of a weight, a membrane, a stream
+  // Input: frames; Lif: leak shift; Readout: 1 if pixels are summed; Stream: steps with a multiplier of their own
+  std::uint32_t option = 0;
   bool soft_reset = false;
   bool odd = false;  // weights are the odd numbers within +-(2^bits - 1); never set at 1 bit, where they are anyway
 
-  // Per-channel parameters: zero point / multipliers, bias, threshold, membrane shift / bias.
+  // Zero point / multipliers, bias, threshold, membrane shift / bias / multipliers (option, channels), bias, shift of a
+  // Stream / weight (T, T), threshold (T) of a Mix; otherwise per channel.
   std::vector<std::vector<std::int32_t>> params;
   Bytes packed_weights;             // in the file
   std::uint64_t weight_inputs = 0;  // weights per output channel
@@ -38,6 +49,10 @@ struct Node {
 
   std::uint64_t pixels() const { return std::uint64_t{height} * width; }
   std::uint64_t size() const { return pixels() * channels; }
+  // Its spikes are results that a caller may ask for.
+  bool fires() const { return op == Op::Lif || op == Op::Mix; }
+  // Weighted sums and products that the node that reads them computes, tile by tile.
+  bool fused() const { return op == Op::Conv || op == Op::Linear || op == Op::Attention || op == Op::MatMul; }
   bool weighted() const { return op == Op::Conv || op == Op::Linear || op == Op::Readout; }
   bool odd_levels() const { return weighted() && (odd || bits == 1); }
   int largest_weight() const { return odd_levels() ? (1 << bits) - 1 : (1 << (bits - 1)) - 1; }
@@ -101,7 +116,7 @@ struct Range {
 };
 
 // Proves that node `index` stays within 32 bits (counts within 255), given the ranges of the nodes before it;
-// `weights` are its unpacked ones. Sets `fits_int16` of a Lif.
+// `weights` are its unpacked ones. Sets `fits_int16` of a Lif and of the sums it may read in 16 bits.
 Range prove_range(Graph& graph, std::size_t index, const std::vector<Range>& ranges,
                   const std::vector<std::int8_t>& weights);
 

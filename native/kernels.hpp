@@ -19,7 +19,8 @@ struct DotTask {
   const std::uint32_t* rows;  // [row_count][words]
   std::size_t row_count;
   std::size_t words;
-  const std::int32_t* ones;  // null, or set bits per row: each weight is then 2 w + 1
+  // Null, or set bits per row: each weight is then 2 w + 1, or, on one plane, +1 and -1. One plane without: 1 and 0.
+  const std::int32_t* ones;
   void* out;                 // int32, or int16 where `narrow` (dot_bits only)
   std::size_t out_stride;    // in numbers
   bool narrow;
@@ -28,26 +29,43 @@ struct DotTask {
   std::int16_t* narrow_row(std::size_t r) const { return static_cast<std::int16_t*>(out) + r * out_stride; }
 };
 
-// One source of a Lif node for a tile of pixels: int32, or int16 where the task is narrow.
-struct LifSource {
+// One source of a node for a tile of pixels: int32, or int16 where the neurons are narrow.
+struct TileSource {
   const void* values;
   std::size_t pixel_stride;
-  std::size_t step_stride;         // 0: the same value at every step
-  const std::int32_t* multiplier;  // per channel; null: all are 1
+  std::size_t step_stride;          // 0: the same value at every step
+  const std::int32_t* multiplier;   // per channel; null: all are 1
+  std::size_t multiplier_stride;    // of a Stream, between steps
 };
 
-// Neurons of `pixels` pixels over all steps. Parameters are padded: see LifParams. Narrow: no source and no
-// membrane ever leaves 16 bits.
-struct LifTask {
-  LifSource sources[2];
+// What is computed of a tile of pixels over all steps. Parameters are padded: see TileParams.
+struct TileTask {
+  TileSource sources[4];
   std::size_t source_count;
+  std::size_t steps, pixels, channels;
+  std::uint8_t* out;  // of (step, pixel): ceil(channels / 8) bytes of channel bits, or int32 per channel of a Stream
+  std::size_t out_step_stride, out_pixel_stride;  // bytes
+};
+
+// Neurons, of at most two sources. Narrow: no source and no membrane ever leaves 16 bits.
+struct LifTask : TileTask {
   const std::int32_t *bias, *threshold, *shift;
   std::int32_t limit;  // carry is clipped to +-limit before it is shifted back
   std::int32_t leak_shift;
   bool soft_reset, narrow;
-  std::size_t steps, pixels, channels;
-  std::uint8_t* out;  // channel bits of (step, pixel), ceil(channels / 8) bytes
-  std::size_t out_step_stride, out_pixel_stride;
+};
+
+struct StreamTask : TileTask {
+  const std::int32_t *bias, *shift;
+  std::int32_t limit;
+};
+
+// Sums or largest values of a window of pixels of 32-bit numbers, `channels` of each.
+struct WindowTask {
+  const std::int32_t* first;
+  std::size_t rows, columns, row_stride, channels;
+  bool largest;
+  std::int32_t* out;
 };
 
 struct EventKernels;
@@ -55,7 +73,7 @@ struct TableKernels;
 
 struct Kernels {
   const char* name;
-  // Bits times weights w of b two's complement planes, lowest first. One plane always comes with `ones`: -1 and +1.
+  // Bits times weights w of b two's complement planes, lowest first, or of one plane: see DotTask::ones.
   void (*dot_bits)(const DotTask&);
   // Pairs of int16 values times pairs of int16 weights; `planes` is 1.
   void (*dot_values)(const DotTask&);
@@ -69,6 +87,8 @@ struct Kernels {
   // Sum of weights times features, modulo 2^32.
   std::int32_t (*dot_features)(const std::int8_t* weights, const std::int32_t* features, std::size_t count);
   void (*lif)(const LifTask&);
+  void (*stream)(const StreamTask&);
+  void (*window)(const WindowTask&);
   const EventKernels* events;
   const TableKernels* tables;  // null where a level has none
 };

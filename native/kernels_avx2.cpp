@@ -28,6 +28,11 @@ struct Vec {
     return {_mm256_loadu_si256(q), _mm256_loadu_si256(q + 1)};
   }
   static Vec set(std::int32_t value) { return {_mm256_set1_epi32(value), _mm256_set1_epi32(value)}; }
+  void store(std::int32_t* p) const {
+    auto* q = reinterpret_cast<__m256i*>(p);
+    _mm256_storeu_si256(q, low);
+    _mm256_storeu_si256(q + 1, high);
+  }
 };
 
 inline Vec operator+(Vec a, Vec b) { return {_mm256_add_epi32(a.low, b.low), _mm256_add_epi32(a.high, b.high)}; }
@@ -109,14 +114,16 @@ template <int R>
   }
 }
 
-// R rows times half a block: 1-bit weights.
+// R rows times half a block: weights of one plane.
 template <int R>
 void signs_tile(const DotTask& task, std::size_t first_row, std::size_t half) {
   __m256i sum[R];
   count_plane<R>(task, first_row, task.weights + half * kHalf, sum);
   unroll<R>([&](int r) {  // all spikes minus twice those at -1
-    const __m256i ones = _mm256_set1_epi32(task.ones[first_row + r]);
-    store(task, first_row + r, half, _mm256_sub_epi32(ones, _mm256_slli_epi32(sum[r], 1)));
+    if (task.ones) {
+      sum[r] = _mm256_sub_epi32(_mm256_set1_epi32(task.ones[first_row + r]), _mm256_slli_epi32(sum[r], 1));
+    }
+    store(task, first_row + r, half, sum[r]);
   });
 }
 
@@ -205,7 +212,7 @@ void add_bits(const std::uint8_t* bits, std::size_t bytes, std::int32_t* sums) {
 }  // namespace
 
 const Kernels* avx2_kernels() {
-  static const Kernels table{"avx2", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif,
+  static const Kernels table{"avx2", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif, stream, window,
                              avx2_event_kernels(), avx2_tables()};
   return &table;
 }

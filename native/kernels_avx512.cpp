@@ -19,6 +19,7 @@ struct Vec {
 
   static Vec load(const std::int32_t* p) { return {_mm512_loadu_si512(p)}; }
   static Vec set(std::int32_t value) { return {_mm512_set1_epi32(value)}; }
+  void store(std::int32_t* p) const { _mm512_storeu_si512(p, v); }
 };
 
 inline Vec operator+(Vec a, Vec b) { return {_mm512_add_epi32(a.v, b.v)}; }
@@ -77,7 +78,7 @@ template <int N, class F>
   f(N - 1);
 }
 
-// R rows times one block: 1-bit weights.
+// R rows times one block: weights of one plane.
 template <int R>
 void signs_tile(const DotTask& task, std::size_t first_row) {
   const std::uint32_t* rows = task.rows + first_row * task.words;
@@ -92,8 +93,10 @@ void signs_tile(const DotTask& task, std::size_t first_row) {
     });
   }
   unroll<R>([&](int r) {  // all spikes minus twice those at -1
-    const __m512i ones = _mm512_set1_epi32(task.ones[first_row + r]);
-    store(task, first_row + r, _mm512_sub_epi32(ones, _mm512_slli_epi32(sum[r], 1)));
+    if (task.ones) {
+      sum[r] = _mm512_sub_epi32(_mm512_set1_epi32(task.ones[first_row + r]), _mm512_slli_epi32(sum[r], 1));
+    }
+    store(task, first_row + r, sum[r]);
   });
 }
 
@@ -185,7 +188,7 @@ void add_bits(const std::uint8_t* bits, std::size_t bytes, std::int32_t* sums) {
 }  // namespace
 
 const Kernels* avx512_kernels() {
-  static const Kernels table{"avx512", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif,
+  static const Kernels table{"avx512", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif, stream, window,
                              avx512_event_kernels(), avx512_tables()};
   return &table;
 }

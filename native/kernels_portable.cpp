@@ -24,6 +24,7 @@ struct Vec {
     for (std::int32_t& x : v.lane) x = value;
     return v;
   }
+  void store(std::int32_t* p) const { std::memcpy(p, lane, sizeof lane); }
 };
 
 template <class F>
@@ -85,7 +86,7 @@ void dot_bits(const DotTask& task) {
       for (std::size_t k = 0; k < task.words; ++k, w += kLanes) {
         for (std::size_t i = 0; i < kLanes; ++i) sum[i] += popcount(w[i] & row[k]);
       }
-      const bool sign = plane + 1 == task.planes;
+      const bool sign = plane + 1 == task.planes && (task.planes > 1 || task.ones);
       for (std::size_t i = 0; i < kLanes; ++i) total[i] += sign ? 0u - (sum[i] << plane) : sum[i] << plane;
     }
     for (std::size_t i = 0; i < kLanes; ++i) {
@@ -131,7 +132,7 @@ void add_bits(const std::uint8_t* bits, std::size_t bytes, std::int32_t* sums) {
 }  // namespace
 
 const Kernels& portable_kernels() {
-  static const Kernels table{"portable", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif,
+  static const Kernels table{"portable", dot_bits, dot_values, count_ones, add_bits, depthwise, dot_features, lif, stream, window,
                              &portable_event_kernels(), nullptr};
   return table;
 }

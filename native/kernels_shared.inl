@@ -1,5 +1,5 @@
 // Loops that every level compiles for itself: included by each kernels_*.cpp after it has defined `Vec`, 16 lanes
-// of int32, `NarrowVec`, lanes for tasks that fit 16 bits (`Vec` itself will do), and `kLifCopies`, whether neurons
+// of int32, `NarrowVec`, lanes for tasks that fit 16 bits (`Vec` itself will do), and `kLifCopies`, whether narrow neurons
 // with a hard reset get loops of their own (faster, but space), inside an unnamed namespace so that no level's code can
 // replace another's when linking.
 //
@@ -25,6 +25,17 @@ std::int32_t dot_features(const std::int8_t* weights, const std::int32_t* featur
   return static_cast<std::int32_t>(sum);
 }
 
+// Channel bits of one pixel; never more than its own bytes.
+inline void store_bits(std::uint8_t* out, std::uint32_t bits, std::size_t bytes) {
+  if (bytes == 4) {
+    std::memcpy(out, &bits, 4);
+  } else if (bytes == 2) {
+    std::memcpy(out, &bits, 2);
+  } else {
+    for (std::size_t i = 0; i < bytes; ++i, bits >>= 8) out[i] = static_cast<std::uint8_t>(bits);
+  }
+}
+
 // One block of channels. `Value` is what the sources hold; `soft` resets; `shifted`: some membrane of the block drops
 // bits when it is carried over. Both are `bool`, or constants where a level has copies of this function.
 template <class V, class Value, class Soft, class Shifted>
@@ -40,7 +51,7 @@ void lif_block(const LifTask& task, std::size_t first, Soft soft, Shifted shifte
   const V bias = V::load(task.bias + first), threshold = V::load(task.threshold + first);
   const V shift = V::load(task.shift + first);
   const V half = (one << shift) >> one;
-  const LifSource left = task.sources[0], right = two_sources ? task.sources[1] : LifSource{};
+  const TileSource left = task.sources[0], right = two_sources ? task.sources[1] : TileSource{};
   const auto read = [first](const std::int32_t* multiplier, const Value* values) {
     return multiplier ? V::load(values) * V::load(multiplier + first) : V::load(values);
   };
@@ -61,14 +72,7 @@ void lif_block(const LifTask& task, std::size_t first, Soft soft, Shifted shifte
       if (leaks) carry = carry - (carry >> leak);
       u = u + carry;
       const auto spike = at_least(u, threshold);
-      std::uint32_t bits = to_bits(spike) & valid;
-      if (bytes == 4) {
-        std::memcpy(out, &bits, 4);
-      } else if (bytes == 2) {
-        std::memcpy(out, &bits, 2);
-      } else {
-        for (std::size_t i = 0; i < bytes; ++i, bits >>= 8) out[i] = static_cast<std::uint8_t>(bits);
-      }
+      store_bits(out, to_bits(spike) & valid, bytes);
       V rest = soft ? u - where(spike, threshold, zero) : where(spike, zero, u);
       if (shifted) rest = (rest + half) >> shift;
       carry = max(min(rest, limit), lowest);
@@ -79,12 +83,13 @@ void lif_block(const LifTask& task, std::size_t first, Soft soft, Shifted shifte
 
 template <class V, class Value>
 void lif_blocks(const LifTask& task) {
+  constexpr bool copies = kLifCopies && sizeof(Value) == 2;  // most neurons are
   for (std::size_t first = 0; first < task.channels; first += V::kCount) {
     std::int32_t shifts = 0;
     for (std::size_t i = 0; i < V::kCount; ++i) shifts |= task.shift[first + i];
-    if (!kLifCopies || task.soft_reset) {
+    if (!copies || task.soft_reset) {
       lif_block<V, Value>(task, first, task.soft_reset, shifts != 0);
-    } else if constexpr (kLifCopies) {  // only then compiled
+    } else if constexpr (copies) {  // only then compiled
       shifts != 0 ? lif_block<V, Value>(task, first, std::false_type(), std::true_type())
                   : lif_block<V, Value>(task, first, std::false_type(), std::false_type());
     }
@@ -94,4 +99,55 @@ void lif_blocks(const LifTask& task) {
 // See ir.Lif for the equations. The membrane lives in registers over all steps.
 void lif(const LifTask& task) {
   task.narrow ? lif_blocks<NarrowVec, std::int16_t>(task) : lif_blocks<Vec, std::int32_t>(task);
+}
+
+// Never more than the channels there are: what follows is another pixel's.
+inline void store_used(std::int32_t* out, Vec v, std::size_t used) {
+  if (used >= Vec::kCount) {
+    v.store(out);
+    return;
+  }
+  std::int32_t all[Vec::kCount];
+  v.store(all);
+  std::memcpy(out, all, used * sizeof *all);
+}
+
+inline const std::int32_t* values_of(const TileSource& source, std::size_t pixel, std::size_t step) {
+  return static_cast<const std::int32_t*>(source.values) + pixel * source.pixel_stride + step * source.step_stride;
+}
+
+// See ir.Stream.
+void stream(const StreamTask& task) {
+  const Vec one = Vec::set(1), limit = Vec::set(task.limit), lowest = Vec::set(-task.limit);
+  for (std::size_t first = 0; first < task.channels; first += Vec::kCount) {
+    const Vec bias = Vec::load(task.bias + first), shift = Vec::load(task.shift + first), half = (one << shift) >> one;
+    for (std::size_t p = 0; p < task.pixels; ++p) {
+      for (std::size_t t = 0; t < task.steps; ++t) {
+        Vec value = bias;
+        for (std::size_t s = 0; s < task.source_count; ++s) {
+          const TileSource& source = task.sources[s];
+          const Vec x = Vec::load(values_of(source, p, t) + first);
+          const std::int32_t* multiplier = source.multiplier;
+          value = value + (multiplier ? x * Vec::load(multiplier + t * source.multiplier_stride + first) : x);
+        }
+        value = max(min((value + half) >> shift, limit), lowest);
+        std::uint8_t* out = task.out + p * task.out_pixel_stride + t * task.out_step_stride;
+        store_used(reinterpret_cast<std::int32_t*>(out) + first, value, task.channels - first);
+      }
+    }
+  }
+}
+
+void window(const WindowTask& task) {
+  for (std::size_t first = 0; first < task.channels; first += Vec::kCount) {
+    Vec result = Vec::set(task.largest ? INT32_MIN : 0);
+    for (std::size_t y = 0; y < task.rows; ++y) {
+      const std::int32_t* row = task.first + y * task.row_stride + first;
+      for (std::size_t x = 0; x < task.columns; ++x) {
+        const Vec value = Vec::load(row + x * task.channels);
+        result = task.largest ? max(result, value) : result + value;
+      }
+    }
+    store_used(task.out + first, result, task.channels - first);
+  }
 }

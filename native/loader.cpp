@@ -4,27 +4,14 @@
 #include <cstring>
 
 #include "graph.hpp"
+#include "rules.hpp"
 
 namespace bitspike {
 namespace {
 
-constexpr std::uint32_t kMaxDimension = 65535;
 constexpr std::uint32_t kMaxSteps = 1024;
 constexpr std::uint32_t kMaxNodes = 4096;
-constexpr std::uint32_t kMaxMembraneShift = 24;
-
-// The sixteen words of a node record, in order.
-struct Record {
-  std::uint32_t op;
-  std::uint32_t sources[2];
-  std::uint32_t channels, height, width;
-  std::uint32_t kernel_height, kernel_width, stride, padding, groups;
-  std::uint32_t bits;
-  std::uint32_t options[2];
-  std::uint32_t third_source;  // of an Attention
-  std::uint32_t codes;
-};
-static_assert(sizeof(Record) == 64, "a node record has 16 words");
+constexpr std::int32_t kMaxMembraneShift = 24, kMaxStreamShift = 30;
 
 class Loader {
  public:
@@ -39,13 +26,10 @@ class Loader {
 
  private:
   void read_node(std::uint32_t index);
-  void read_sources(const Record& record);
-  void check_kinds() const;
-  void check_unused(const Record& record) const;
-  void check_shape();
-  void check_options();
   void read_params(std::uint32_t codes);
-  std::vector<std::int32_t> read_array(std::uint32_t code);
+  std::vector<std::int32_t> read_array(std::uint32_t code, std::uint64_t count);
+  void check_array(const std::vector<std::int32_t>& values, const char* name, std::int32_t most) const;
+  void check_triangle(const std::vector<std::int32_t>& weight) const;
   std::vector<std::int8_t> read_weights();
   void read_optional();
 
@@ -60,10 +44,6 @@ class Loader {
     require(a == 0 || b <= UINT64_MAX / a, a, " x ", b, " does not fit in 64 bits");
     return a * b;
   }
-  void in_range(const char* name, std::uint64_t value, std::uint64_t low, std::uint64_t high) const {
-    require(low <= value && value <= high, name, " is ", value, ", accepted: ", low, " to ", high);
-  }
-  void slides(const char* side, std::uint64_t size, std::uint64_t kernel, std::uint64_t output) const;
 
   Sections sections_;
   Cursor records_, params_, weights_;
@@ -101,33 +81,8 @@ void Loader::read_node(std::uint32_t index) {
   index_ = index;
   Record record;
   std::memcpy(&record, records_.take(sizeof record, "node record").data, sizeof record);
-  if (record.op >= kOps) fail("node ", index, ": operation is ", record.op, ", accepted: 0 to ", kOps - 1);
-  Node& n = node();
-  n.op = static_cast<Op>(record.op);
-  const bool first = index == 0, last = index + 1 == graph_.nodes.size();
-  require((n.op == Op::Input) == first && (n.op == Op::Readout) == last,
-          "node 0, and only it, is an Input, the last, and only it, a Readout");
-  n.channels = record.channels;
-  n.height = record.height;
-  n.width = record.width;
-  n.kernel_height = record.kernel_height;
-  n.kernel_width = record.kernel_width;
-  n.stride = record.stride;
-  n.padding = record.padding;
-  n.groups = record.groups;
-  n.bits = record.bits;
-  n.option = record.options[0];
-  n.soft_reset = n.op == Op::Lif && record.options[1] == 1;
-  n.odd = n.weighted() && record.options[1] == 1;
-  in_range("channels", n.channels, 1, kMaxDimension);
-  in_range("height", n.height, 1, kMaxDimension);
-  in_range("width", n.width, 1, kMaxDimension);
-
-  read_sources(record);
-  check_kinds();
-  check_unused(record);
-  check_shape();
-  check_options();
+  read_record(graph_, index, record, used_);
+  const Node& n = node();
   if (n.kind != Kind::Spikes && n.kind != Kind::Logits) {
     const std::uint64_t bytes = std::uint64_t{n.channels} * 2 * sizeof(std::int32_t);
     budget_.charge(bytes, "value ranges", &graph_, index);
@@ -139,174 +94,74 @@ void Loader::read_node(std::uint32_t index) {
   budget_.release(weights.size());
 }
 
-void Loader::read_sources(const Record& record) {
-  Node& n = node();
-  const auto none = static_cast<std::uint32_t>(-1);
-  const bool attention = n.op == Op::Attention;
-  const std::uint32_t least = n.op == Op::Input ? 0 : n.op == Op::Add || attention ? 2 : 1;
-  const std::uint32_t most = n.op == Op::Lif ? 2 : least;
-  const auto add = [&](std::uint32_t s) {
-    require(s < index_, "source ", static_cast<std::int32_t>(s), " is not an earlier node");
-    used_[s] = 1;
-    n.sources[n.source_count++] = s;
-  };
-  while (n.source_count < 2 && record.sources[n.source_count] != none) add(record.sources[n.source_count]);
-  require(least <= n.source_count && n.source_count <= most, n.source_count, " sources, accepted: ", least,
-          most > least ? " or 2" : "");
-  require(n.source_count == 2 || record.sources[1] == none, "second source is ",
-          static_cast<std::int32_t>(record.sources[1]), " without a first one");
-  if (attention) {
-    add(record.third_source);
-  } else {
-    require(record.third_source == 0, "third source is ", static_cast<std::int32_t>(record.third_source),
-            ", but unused here, accepted: 0");
-  }
-}
-
-void Loader::check_kinds() const {
-  for (std::uint32_t i = 0; i < node().source_count; ++i) {
-    const Kind kind = source(i).kind;
-    const bool spikes_only = node().op == Op::OrPool || node().op == Op::Attention;
-    bool accepted = kind == Kind::Spikes || (kind == Kind::Counts && !spikes_only);
-    if (node().op == Op::Conv || node().op == Op::Linear) accepted = accepted || kind == Kind::Input;
-    if (node().op == Op::Lif) accepted = accepted || kind == Kind::Current;
-    require(accepted, "reads node ", node().sources[i], ", an edge of kind ", kind_name(kind), ", not accepted here");
-  }
-}
-
-void Loader::check_unused(const Record& r) const {
-  const Op op = node().op;
-  const bool conv = op == Op::Conv, pool = op == Op::OrPool || op == Op::SumPool;
-  const auto zero = [&](bool is_used, const char* name, std::uint32_t value) {
-    require(is_used || value == 0, name, " is ", value, ", but unused here, accepted: 0");
-  };
-  zero(conv || pool, "kernel height", r.kernel_height);
-  zero(conv || pool, "kernel width", r.kernel_width);
-  zero(conv || pool, "stride", r.stride);
-  zero(conv || op == Op::OrPool, "padding", r.padding);
-  zero(conv || op == Op::Attention, "groups", r.groups);
-  zero(node().weighted() || op == Op::Lif, "bits", r.bits);
-  zero(op == Op::Input || op == Op::Lif || op == Op::Readout, "first option", r.options[0]);
-  zero(op == Op::Lif || node().weighted(), "second option", r.options[1]);
-  require(r.options[1] <= 1, op == Op::Lif ? "soft reset is " : "odd levels are ", r.options[1], ", accepted: 0 or 1");
-}
-
-// Checks one side of a sliding window.
-void Loader::slides(const char* side, std::uint64_t size, std::uint64_t kernel, std::uint64_t output) const {
-  const Node& n = node();
-  require(kernel >= 1, "kernel ", side, " is 0, accepted: at least 1");
-  require(n.padding < kernel, "padding ", n.padding, " must be smaller than the kernel's ", side, " ", kernel);
-  const std::uint64_t padded = size + 2 * std::uint64_t{n.padding};
-  require(kernel <= padded, "kernel ", side, " ", kernel, " exceeds the padded source's ", padded);
-  const std::uint64_t expected = (padded - kernel) / n.stride + 1;
-  require(output == expected, side, " is ", output, ", expected ", expected);
-}
-
-void Loader::check_shape() {
-  Node& n = node();
-  const auto same = [&](const Node& other, bool pixels) {
-    require(n.channels == other.channels, "channels are ", n.channels, ", expected ", other.channels);
-    if (!pixels) return;
-    require(n.height == other.height && n.width == other.width, "output is ", n.height, " x ", n.width, ", expected ",
-            other.height, " x ", other.width);
-  };
-  switch (n.op) {
-    case Op::Input:
-      n.kind = Kind::Input;
-      break;
-    case Op::Conv:
-      n.kind = Kind::Current;
-      in_range("groups", n.groups, 1, kMaxDimension);
-      require(source().channels % n.groups == 0 && n.channels % n.groups == 0, "groups ", n.groups,
-              " do not divide ", source().channels, " source and ", n.channels, " output channels");
-      break;
-    case Op::Linear:
-    case Op::Readout:
-      n.kind = n.op == Op::Linear ? Kind::Current : Kind::Logits;
-      require(n.height == 1 && n.width == 1, "output is ", n.height, " x ", n.width, ", expected 1 x 1");
-      break;
-    case Op::Lif:
-    case Op::Add:
-      n.kind = n.op == Op::Lif ? Kind::Spikes : Kind::Counts;
-      for (std::uint32_t i = 0; i < n.source_count; ++i) same(source(i), true);
-      break;
-    case Op::OrPool:
-    case Op::SumPool:
-      n.kind = n.op == Op::OrPool ? Kind::Spikes : Kind::Counts;
-      require(n.kernel_height == n.kernel_width, "kernel ", n.kernel_height, " x ", n.kernel_width, " is not square");
-      same(source(), false);
-      break;
-    case Op::Attention: {
-      n.kind = Kind::Current;
-      const Node &query = source(0), &key = source(1), &value = source(2);
-      require(query.channels == key.channels, "query has ", query.channels, " channels, key ", key.channels,
-              ", accepted: equal numbers");
-      require(key.height == value.height && key.width == value.width, "key is ", key.height, " x ", key.width,
-              ", value ", value.height, " x ", value.width, ", accepted: equal sizes");
-      in_range("heads", n.groups, 1, kMaxDimension);
-      require(key.channels % n.groups == 0 && value.channels % n.groups == 0, "heads ", n.groups, " do not divide ",
-              key.channels, " key and ", value.channels, " value channels");
-      require(n.channels == value.channels, "channels are ", n.channels, ", expected ", value.channels);
-      require(n.height == query.height && n.width == query.width, "output is ", n.height, " x ", n.width,
-              ", expected ", query.height, " x ", query.width);
-      break;
-    }
-  }
-  if (n.op == Op::Conv || n.op == Op::OrPool || n.op == Op::SumPool) {
-    require(n.stride >= 1, "stride is 0, accepted: at least 1");
-    slides("height", source().height, n.kernel_height, n.height);
-    slides("width", source().width, n.kernel_width, n.width);
-  }
-}
-
-void Loader::check_options() {
-  const Node& n = node();
-  if (n.weighted()) in_range("weight bits", n.bits, n.odd ? 2 : 1, 8);
-  if (n.op == Op::Lif) in_range("membrane bits", n.bits, 2, 16);
-  if (n.op == Op::Lif) in_range("leak shift", n.option, 0, 15);
-  if (n.op == Op::Readout) in_range("pool", n.option, 0, 1);
-  if (n.op == Op::Input) {
-    require(n.option == 1 || n.option == graph_.time_steps, "frames are ", n.option, ", accepted: 1 or ",
-            graph_.time_steps);
-  }
-}
-
 void Loader::read_params(std::uint32_t codes) {
   Node& n = node();
-  const std::uint32_t count = n.op == Op::Lif ? n.source_count + 3 : n.op == Op::Input || n.op == Op::Readout;
+  const std::uint64_t channels = n.channels, steps = graph_.time_steps;
+  std::uint32_t count = 0, multipliers = 0;
+  switch (n.op) {
+    case Op::Lif:
+      multipliers = n.source_count;
+      count = multipliers + 3;
+      break;
+    case Op::Stream:
+      multipliers = n.source_count;
+      count = multipliers + 2;
+      break;
+    case Op::Mix:
+      count = 2;
+      break;
+    default:
+      count = n.op == Op::Input || n.op == Op::Readout;
+  }
   require((std::uint64_t{codes} >> (4 * count)) == 0, "width codes are ", codes, " for ", count, " arrays");
   n.params = std::vector<std::vector<std::int32_t>>(count);
-  for (std::uint32_t i = 0; i < count; ++i) n.params[i] = read_array((codes >> (4 * i)) & 15);
-  if (n.op == Op::Input) {
-    for (const std::int32_t z : n.params[0]) require(0 <= z && z <= 255, "zero point ", z, ", accepted: 0 to 255");
+  for (std::uint32_t i = 0; i < count; ++i) {
+    std::uint64_t size = channels;
+    if (n.op == Op::Stream && i < multipliers) size = channels * n.option;
+    if (n.op == Op::Mix) size = i == 0 ? steps * steps : steps;
+    n.params[i] = read_array((codes >> (4 * i)) & 15, size);
   }
-  if (n.op == Op::Lif) {
-    for (const std::int32_t k : n.params.back()) {
-      require(0 <= k && k <= std::int32_t{kMaxMembraneShift}, "membrane shift ", k, ", accepted: 0 to ",
-              kMaxMembraneShift);
+  if (n.op == Op::Input) check_array(n.params[0], "zero point ", 255);
+  if (n.op == Op::Lif) check_array(n.params.back(), "membrane shift ", kMaxMembraneShift);
+  if (n.op == Op::Stream) check_array(n.params.back(), "shift ", kMaxStreamShift);
+  if (n.op == Op::Mix) check_triangle(n.params[0]);
+}
+
+void Loader::check_array(const std::vector<std::int32_t>& values, const char* name, std::int32_t most) const {
+  for (const std::int32_t value : values) {
+    require(0 <= value && value <= most, name, value, ", accepted: 0 to ", most);
+  }
+}
+
+// A step sees nothing of later ones.
+void Loader::check_triangle(const std::vector<std::int32_t>& weight) const {
+  const std::uint32_t steps = graph_.time_steps;
+  for (std::uint32_t t = 0; t < steps; ++t) {
+    for (std::uint32_t later = t + 1; later < steps; ++later) {
+      const std::int32_t value = weight[t * steps + later];
+      require(value == 0, "weight of step ", later, " in row ", t, " is ", value, ", accepted: 0");
     }
   }
 }
 
-std::vector<std::int32_t> Loader::read_array(std::uint32_t code) {
+std::vector<std::int32_t> Loader::read_array(std::uint32_t code, std::uint64_t count) {
   require(code == 0 || code == 1 || code == 2 || code == 4, "width code is ", code, ", accepted: 0, 1, 2 or 4");
-  const std::uint32_t channels = node().channels;
-  const std::uint64_t size = code == 0 ? 4 : std::uint64_t{channels} * code;
+  const std::uint64_t size = code == 0 ? 4 : count * code;
   const Bytes bytes = params_.take(size, "parameters");
   params_.zeros(padding(size, 4), "padding");
-  budget_.charge(std::uint64_t{channels} * sizeof(std::int32_t), "parameters", &graph_, index_);
-  std::vector<std::int32_t> values(channels);
+  budget_.charge(count * sizeof(std::int32_t), "parameters", &graph_, index_);
+  std::vector<std::int32_t> values(count);
   if (code == 0) {
     std::int32_t value;
     std::memcpy(&value, bytes.data, sizeof value);
     std::fill(values.begin(), values.end(), value);
     return values;
   }
-  for (std::uint32_t c = 0; c < channels; ++c) {
+  for (std::uint64_t i = 0; i < count; ++i) {
     std::uint32_t raw = 0;
-    std::memcpy(&raw, bytes.data + std::uint64_t{c} * code, code);
+    std::memcpy(&raw, bytes.data + i * code, code);
     const std::uint32_t sign = 1u << (8 * code - 1);
-    values[c] = static_cast<std::int32_t>((raw ^ sign) - sign);
+    values[i] = static_cast<std::int32_t>((raw ^ sign) - sign);
   }
   return values;
 }

@@ -2,7 +2,10 @@
 
 #include <algorithm>
 #include <cstring>
+#include <numeric>
 #include <utility>
+
+#include "matmul.hpp"
 
 namespace bitspike {
 namespace {
@@ -11,13 +14,13 @@ constexpr std::size_t kTileBytes = 128 * 1024;  // of currents: they stay in the
 constexpr std::size_t kMaxTilePixels = 16;
 constexpr std::size_t kSlack = 64;  // kernels may read (never use) a few bytes past a region
 
-// Index of the last node whose execution reads each edge. A Conv or Linear runs when its Lif does.
-std::vector<std::size_t> last_uses(const Graph& graph) {
+// Index of the last node whose execution reads each edge. What is not stored is computed when it is read.
+std::vector<std::size_t> last_uses(const Graph& graph, const std::vector<Edge>& edges) {
   const std::size_t count = graph.nodes.size();
   std::vector<std::size_t> last(count);
   for (std::size_t i = count; i-- > 0;) {
     const Node& node = graph.nodes[i];
-    const std::size_t when = node.kind == Kind::Current ? last[i] : i;
+    const std::size_t when = node.fused() && !edges[i].stored ? last[i] : i;
     for (std::uint32_t s = 0; s < node.source_count; ++s) {
       std::size_t& use = last[node.sources[s]];
       use = std::max(use, when);
@@ -52,23 +55,24 @@ Network::Network(std::vector<std::uint8_t> file, const Kernels& kernels, std::ui
   const std::size_t count = graph_.nodes.size();
   edges_ = std::vector<Edge>(count);
   for (std::size_t i = 0; i < count; ++i) edges_[i] = make_edge(graph_.nodes[i], graph_.time_steps);
+  for (const Node& node : graph_.nodes) {
+    if (node.op == Op::Product) edges_[node.sources[0]].stored = edges_[node.sources[1]].stored = true;
+  }
+  indices_ = std::vector<std::uint32_t>(count);
+  std::iota(indices_.begin(), indices_.end(), 0u);
   families_ = choose_families(graph_, edges_, kernels_, families);
-  projections_ = std::vector<Projection>(count);
-  spike_layers_ = std::vector<SpikeLayer>(count);
-  lifs_ = std::vector<LifParams>(count);
-  table_lifs_ = std::vector<TableLif>(count);
+  layers_ = std::vector<Layer>(count);
   for (std::size_t i = 0; i < count; ++i) {
     const Node& node = graph_.nodes[i];
     const Edge& source = edges_[node.sources[0]];
     if (node.op == Op::Conv || node.op == Op::Linear) {
       const bool follows = families_[i] == Family::Events || families_[i] == Family::Tables;
-      projections_[i] = prepare_projection(graph_, i, source, !follows, budget);
-      if (follows) spike_layers_[i] = prepare_spike_layer(graph_, i, source, families_[i], kernels_, budget);
-    } else if (node.op == Op::Lif) {
-      lifs_[i] = prepare_lif(node, budget);
-      if (by_tables(node)) {
-        table_lifs_[i] = prepare_table_lif(spike_layers_[node.sources[0]].table, node, graph_.time_steps);
-      }
+      layers_[i].projection = prepare_projection(graph_, i, source, !follows, budget);
+      if (follows) layers_[i].spikes = prepare_spike_layer(graph_, i, source, families_[i], kernels_, budget);
+    }
+    if (tiled(i) && node.op != Op::Mix) layers_[i].tiles = prepare_tiles(node, budget);
+    if (by_tables(node)) {
+      layers_[i].table_lif = prepare_table_lif(layers_[node.sources[0]].spikes.table, node, graph_.time_steps);
     }
   }
   readout_ = prepare_readout(graph_, edges_[graph_.readout().sources[0]], budget);
@@ -83,7 +87,7 @@ void Network::place_edges() {
   struct Live {
     std::size_t offset, end, last;
   };
-  const std::vector<std::size_t> last = last_uses(graph_);
+  const std::vector<std::size_t> last = last_uses(graph_, edges_);
   std::vector<Live> live;  // by offset
   for (std::size_t i = 0; i < edges_.size(); ++i) {
     Edge& edge = edges_[i];
@@ -102,27 +106,55 @@ void Network::place_edges() {
   }
 }
 
-std::size_t Network::tile_pixels(const Node& lif) const {
-  const std::size_t pixel = round_up(lif.channels, kLanes) * sizeof(std::int32_t) * graph_.time_steps;
-  std::size_t most = std::min<std::size_t>(kMaxTilePixels, lif.pixels());
-  for (std::uint32_t s = 0; s < lif.source_count; ++s) {
-    const std::size_t source = lif.sources[s];
-    if (families_[source] == Family::Tables) most = std::min(most, spike_layers_[source].table.tile_pixels);
+// Whether the node is computed tile by tile, and not by those who read it.
+bool Network::tiled(std::size_t index) const {
+  const Node& node = graph_.nodes[index];
+  return node.op == Op::Lif || node.op == Op::Stream || node.op == Op::Mix || (node.fused() && edges_[index].stored);
+}
+
+TileSources Network::tile_sources(std::size_t index) const {
+  const Node& node = graph_.nodes[index];
+  const std::uint32_t* self = indices_.data() + index;
+  return node.fused() ? TileSources{self, self + 1} : TileSources{node.sources, node.sources + node.source_count};
+}
+
+// Numbers from one step of a tile to the next. The last head of a product writes whole blocks.
+std::size_t Network::tile_lanes(std::size_t index) const {
+  const Node& node = graph_.nodes[index];
+  const auto uneven = [this](std::uint32_t source) {
+    const Node& from = graph_.nodes[source];
+    return from.op == Op::MatMul && from.channels / from.groups % kLanes != 0;
+  };
+  const TileSources sources = tile_sources(index);
+  const bool extra = std::any_of(sources.begin(), sources.end(), uneven);
+  return round_up(node.channels, kLanes) + (extra ? kLanes : 0);
+}
+
+std::size_t Network::tile_pixels(std::size_t index) const {
+  const Node& node = graph_.nodes[index];
+  const std::size_t pixel = tile_lanes(index) * sizeof(std::int32_t) * graph_.time_steps;
+  std::size_t most = std::min<std::size_t>(kMaxTilePixels, node.pixels());
+  for (const std::uint32_t source : tile_sources(index)) {
+    if (families_[source] == Family::Tables) most = std::min(most, layers_[source].spikes.table.tile_pixels);
   }
   return std::clamp<std::size_t>(kTileBytes / pixel, 1, most);
 }
 
 // Whether tables compute the neurons of a Lif as well.
 bool Network::by_tables(const Node& lif) const {
-  return lif.source_count == 1 && families_[lif.sources[0]] == Family::Tables && fits_16_bits(lif);
+  const std::uint32_t source = lif.sources[0];
+  return lif.op == Op::Lif && lif.source_count == 1 && families_[source] == Family::Tables && inlined(source) &&
+         fits_16_bits(lif);
 }
 
 // Whether the sums a Lif reads, and its membranes, are kept in 16 bits.
 bool Network::narrow(const Node& lif) const {
   bool fits = fits_16_bits(lif);
   for (std::uint32_t s = 0; s < lif.source_count; ++s) {
-    const Family family = families_[lif.sources[s]];
-    fits = fits && (family == Family::Planes || family == Family::Events) && fits_16_bits(graph_.nodes[lif.sources[s]]);
+    const std::uint32_t source = lif.sources[s];
+    const Family family = families_[source];
+    const bool can = family == Family::Planes || family == Family::Events || graph_.nodes[source].op == Op::MatMul;
+    fits = fits && can && inlined(source) && fits_16_bits(graph_.nodes[source]);
   }
   return fits;
 }
@@ -137,35 +169,51 @@ void Network::place_scratch() {
   Scratch::Local& local = need.local;
   for (std::size_t i = 0; i < edges_.size(); ++i) {
     const Node& node = graph_.nodes[i];
-    if (node.op == Op::SumPool || node.op == Op::Add) {
-      grow(local.sums, round_up(node.channels, kLanes), sizeof(std::int32_t));
+    if (node.op == Op::SumPool || node.op == Op::Add || node.op == Op::Reduce || node.op == Op::Product) {
+      const std::size_t lanes = std::max(node.channels, graph_.nodes[node.sources[0]].channels);
+      grow(local.sums, 2 * round_up(lanes, kLanes), sizeof(std::int32_t));
     }
-    if (node.op != Op::Lif) continue;
-    const std::size_t tile = tile_pixels(node), lanes = round_up(node.channels, kLanes);
-    for (std::uint32_t s = 0; s < node.source_count; ++s) {
-      const std::size_t index = node.sources[s];
-      if (!by_tables(node)) grow(local.currents[s], tile * graph_.time_steps * lanes, sizeof(std::int32_t));
-      if (graph_.nodes[index].kind != Kind::Current) continue;
-      if (graph_.nodes[index].op == Op::Attention) {
+    if (node.op == Op::Reduce) {  // words of a group of channels each
+      const std::size_t words = graph_.nodes[node.sources[0]].channels / node.groups / 32 + 1;
+      grow(local.rows, node.groups * words, sizeof(std::uint32_t));
+    }
+    if (!tiled(i)) continue;
+    const std::size_t tile = tile_pixels(i), lanes = tile_lanes(i);
+    const TileSources sources = tile_sources(i);
+    for (std::uint32_t s = 0; s < sources.size(); ++s) {
+      const std::size_t index = sources.first[s];
+      const Node& from = graph_.nodes[index];
+      const bool computed = from.fused() && (index == i || inlined(index));
+      if (!by_tables(node) && (computed || !edges_[index].wide)) {
+        grow(local.currents[s], tile * graph_.time_steps * lanes, sizeof(std::int32_t));
+      }
+      if (!computed) continue;
+      if (from.op == Op::Attention) {
         const AttentionPlan plan = attention_plan(graph_, index);
-        grow(need.attention[s], plan.shared_bytes(), 1);
+        grow(need.operands[s], plan.shared_bytes(), 1);
         grow(local.attention, plan.local_bytes(), 1);
         continue;
       }
+      if (from.op == Op::MatMul) {
+        const MatMulPlan plan = matmul_plan(graph_, index);
+        grow(need.operands[s], plan.bytes(), 1);
+        grow(local.rows, tile * plan.words(), sizeof(std::uint32_t));
+        continue;
+      }
       if (families_[index] == Family::Tables) {
-        const TableLayer& layer = spike_layers_[index].table;
+        const TableLayer& layer = layers_[index].spikes.table;
         grow(need.planes[s], layer.source.bytes, 1);
         grow(local.tables, table_scratch_bytes(*kernels_.tables, layer), 1);
         continue;
       }
       if (families_[index] == Family::Events) {
-        const EventPlan& plan = spike_layers_[index].events;
+        const EventPlan& plan = layers_[index].spikes.events;
         grow(need.positions[s], plan.positions_bytes(), 1);
         grow(need.starts[s], plan.starts_bytes(), 1);
         grow(local.events, plan.list_bytes(), 1);
         continue;
       }
-      const Projection& p = projections_[index];
+      const Projection& p = layers_[index].projection;
       const Edge& source = edges_[p.source];
       const std::size_t rows = tile * source.frames;
       grow(local.rows, rows * p.row_words, sizeof(std::uint32_t));
@@ -183,11 +231,11 @@ void Network::place_scratch() {
     size += round_up(bytes + kSlack, kAlignment);
     return offset;
   };
-  for (int s = 0; s < 2; ++s) {
+  for (std::uint32_t s = 0; s < kMaxSources; ++s) {
     scratch_.positions[s] = place(scratch_.size, need.positions[s]);
     scratch_.starts[s] = place(scratch_.size, need.starts[s]);
     scratch_.planes[s] = place(scratch_.size, need.planes[s]);
-    scratch_.attention[s] = place(scratch_.size, need.attention[s]);
+    scratch_.operands[s] = place(scratch_.size, need.operands[s]);
     scratch_.local.currents[s] = place(scratch_.local.size, local.currents[s]);
   }
   scratch_.features = place(scratch_.size, need.features);
@@ -222,7 +270,7 @@ void Network::return_scratch(unsigned threads, AlignedBuffer buffer) const {
 }
 
 std::vector<std::size_t> Network::lif_nodes() const {
-  const auto fires = [](const Node& node) { return node.op == Op::Lif; };
+  const auto fires = [](const Node& node) { return node.fires(); };
   std::vector<std::size_t> indices(
       static_cast<std::size_t>(std::count_if(graph_.nodes.begin(), graph_.nodes.end(), fires)));
   auto next = indices.begin();

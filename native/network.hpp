@@ -17,21 +17,31 @@ namespace bitspike {
 // Where things lie in the scratch memory of a run, beside the edges. Sizes are the largest that any node needs.
 struct Scratch {
   // Shared by all threads of a run: what is prepared of a Lif's sources.
-  std::size_t positions[2] = {0, 0}, starts[2] = {0, 0}, planes[2] = {0, 0}, attention[2] = {0, 0};
+  std::size_t positions[kMaxSources] = {}, starts[kMaxSources] = {}, planes[kMaxSources] = {};
+  std::size_t operands[kMaxSources] = {};  // of products: keys and values, or matrices
   std::size_t features = 0;
   std::size_t size = 0;  // edges included
 
   // Of each thread.
   struct Local {
-    std::size_t rows = 0, ones = 0, currents[2] = {0, 0};
+    std::size_t rows = 0, ones = 0, currents[kMaxSources] = {};
     std::size_t expanded = 0, group_rows = 0, group_out = 0;  // grouped convolutions
     std::size_t events = 0, tables = 0, attention = 0;
-    std::size_t sums = 0;  // one pixel of a SumPool or Add
+    std::size_t sums = 0;  // one or two pixels of sums
     std::size_t size = 0;
   } local;
 };
 
 AttentionPlan attention_plan(const Graph& graph, std::size_t index);
+
+// The sources of what is computed tile by tile: of a Lif, Stream or Mix its own, of a stored current the current itself.
+struct TileSources {
+  const std::uint32_t *first, *last;
+
+  const std::uint32_t* begin() const { return first; }
+  const std::uint32_t* end() const { return last; }
+  std::uint32_t size() const { return static_cast<std::uint32_t>(last - first); }
+};
 
 class Network {
  public:
@@ -69,9 +79,14 @@ class Network {
 
   bool by_tables(const Node& lif) const;
   bool narrow(const Node& lif) const;
+  bool tiled(std::size_t index) const;
+  TileSources tile_sources(std::size_t index) const;
+  // Whether those who read the node compute it for themselves.
+  bool inlined(std::size_t index) const { return graph_.nodes[index].fused() && !edges_[index].stored; }
+  std::size_t tile_lanes(std::size_t index) const;
   void place_edges();
   void place_scratch();
-  std::size_t tile_pixels(const Node& lif) const;
+  std::size_t tile_pixels(std::size_t index) const;
   AlignedBuffer take_scratch(unsigned threads) const;
   void return_scratch(unsigned threads, AlignedBuffer buffer) const;
 
@@ -84,10 +99,14 @@ class Network {
   // Per node, empty where it is of another kind.
   std::vector<Edge> edges_;
   std::vector<Family> families_;
-  std::vector<Projection> projections_;
-  std::vector<SpikeLayer> spike_layers_;
-  std::vector<LifParams> lifs_;
-  std::vector<TableLif> table_lifs_;  // where the only source has tables
+  struct Layer {
+    Projection projection;
+    SpikeLayer spikes;
+    TileParams tiles;
+    TableLif table_lif;  // where the only source has tables
+  };
+  std::vector<Layer> layers_;
+  std::vector<std::uint32_t> indices_;  // 0, 1, 2 ...
   ReadoutWeights readout_;
   Scratch scratch_;
 

@@ -41,9 +41,11 @@ void allocate(Projection& p, std::size_t bytes, const Graph& graph, std::size_t 
 // Threads may begin at any block, and kernels read two blocks at a time.
 std::size_t padded_size(std::size_t channels) { return round_up(channels, kLanes) + kLanes; }
 
-std::vector<std::int32_t> padded(const std::vector<std::int32_t>& values, std::int32_t fill) {
-  std::vector<std::int32_t> result = values;
-  result.resize(padded_size(values.size()), fill);
+// Rows of `channels` values each.
+std::vector<std::int32_t> padded(const std::vector<std::int32_t>& values, std::size_t channels, std::int32_t fill) {
+  const std::size_t lanes = padded_size(channels), rows = values.size() / channels;
+  std::vector<std::int32_t> result(rows * lanes, fill);
+  for (std::size_t i = 0; i < values.size(); ++i) result[i / channels * lanes + i % channels] = values[i];
   return result;
 }
 
@@ -51,13 +53,14 @@ std::vector<std::int32_t> padded(const std::vector<std::int32_t>& values, std::i
 
 Edge make_edge(const Node& node, std::uint32_t time_steps) {
   Edge e;
-  e.stored = node.kind != Kind::Current && node.kind != Kind::Logits;
+  e.stored = !node.fused() && node.kind != Kind::Logits;
   e.bits = node.kind == Kind::Spikes;
+  e.wide = node.kind == Kind::Current || node.kind == Kind::Stream;
   e.frames = node.op == Op::Input ? node.option : time_steps;
   e.channels = node.channels;
   e.height = node.height;
   e.width = node.width;
-  e.pixel_bytes = e.bits ? (e.channels + 7) / 8 : 2 * e.channels;
+  e.pixel_bytes = e.bits ? (e.channels + 7) / 8 : (e.wide ? 4 : 2) * e.channels;
   return e;
 }
 
@@ -117,17 +120,21 @@ Projection prepare_projection(const Graph& graph, std::size_t index, const Edge&
   return p;
 }
 
-LifParams prepare_lif(const Node& node, Budget& budget) {
-  const std::size_t lanes = padded_size(node.channels);
-  budget.charge((node.source_count + 3) * lanes * sizeof(std::int32_t), "prepared parameters");
-  LifParams params;
-  for (std::size_t i = 0; i < node.source_count; ++i) {
+TileParams prepare_tiles(const Node& node, Budget& budget) {
+  const std::size_t channels = node.channels, lanes = padded_size(channels);
+  const bool lif = node.op == Op::Lif, stream = node.op == Op::Stream;
+  const std::size_t sources = lif || stream ? node.source_count : 0;
+  budget.charge((sources * (stream ? node.option : 1) + 3) * lanes * sizeof(std::int32_t), "prepared parameters");
+  TileParams params;
+  for (std::size_t i = 0; i < sources; ++i) {
     const auto& m = node.params[i];
-    if (std::any_of(m.begin(), m.end(), [](std::int32_t x) { return x != 1; })) params.multipliers[i] = padded(m, 0);
+    const bool scales = std::any_of(m.begin(), m.end(), [](std::int32_t x) { return x != 1; });
+    if (scales) params.multipliers[i] = padded(m, channels, 0);
   }
-  params.bias = padded(node.params[node.source_count], 0);
-  params.threshold = padded(node.params[node.source_count + 1], INT32_MAX);
-  params.shift = padded(node.params[node.source_count + 2], 0);
+  const std::vector<std::int32_t> zeros(lanes);
+  params.bias = sources ? padded(node.params[sources], channels, 0) : zeros;
+  params.shift = sources ? padded(node.params.back(), channels, 0) : zeros;
+  if (lif) params.threshold = padded(node.params[sources + 1], channels, INT32_MAX);
   return params;
 }
 

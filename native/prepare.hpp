@@ -37,16 +37,17 @@ class AlignedBuffer {
 };
 
 // How an edge lies in memory: [frames][height][width][pixel_bytes], spikes as channel bits (`bits`), inputs and
-// counts as int16 per channel. The edge of a Conv or Linear is never stored: its Lif computes it tile by tile.
+// counts as int16 per channel, streams and currents as int32 (`wide`). A current of Node::fused() is stored only where
+// a Product reads it: other readers compute it tile by tile.
 struct Edge {
-  bool stored = false, bits = false;
+  bool stored = false, bits = false, wide = false;
   std::size_t frames = 0, channels = 0, height = 0, width = 0, pixel_bytes = 0;
   std::size_t offset = 0;  // in the scratch memory of a run
 
   std::size_t pixels() const { return height * width; }
   std::size_t step_bytes() const { return pixels() * pixel_bytes; }
   std::size_t size() const { return frames * step_bytes(); }
-  // 16-bit values or bits per pixel, unused bits included.
+  // Values or bits per pixel, unused bits included.
   std::size_t lanes() const { return bits ? 8 * pixel_bytes : channels; }
 };
 
@@ -98,13 +99,14 @@ class Unpacked {
   std::uint64_t size_;
 };
 
-// Parameters of a Lif, padded with neutral values: two blocks may be read from where any block begins.
-struct LifParams {
-  std::vector<std::int32_t> multipliers[2];  // empty where all are 1
+// Parameters of a Lif or Stream, padded with neutral values: two blocks may be read from where any block begins.
+struct TileParams {
+  std::vector<std::int32_t> multipliers[kMaxSources];  // empty where all are 1; of a Stream (option, lanes)
   std::vector<std::int32_t> bias, threshold, shift;
 };
 
-LifParams prepare_lif(const Node& node, Budget& budget);
+// Of another node those of a Stream that changes nothing.
+TileParams prepare_tiles(const Node& node, Budget& budget);
 
 // Readout weights [classes][features], features in the order of the stored edge.
 struct ReadoutWeights {

@@ -16,27 +16,45 @@ void Runner::run(const std::uint8_t* sample, std::int32_t* logits, std::int32_t*
     const auto start = seconds ? Clock::now() : Clock::time_point();
     node(i, sample, logits, steps);
     if (seconds) seconds[i] = std::chrono::duration<double>(Clock::now() - start).count();
-    if (spikes && net_.graph_.nodes[i].op == Op::Lif) write_spikes(i, *spikes++);
+    if (spikes && net_.graph_.nodes[i].fires()) write_spikes(i, *spikes++);
   }
 }
 
 void Runner::node(std::size_t index, const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps) {
+  if (net_.inlined(index)) return;
   switch (net_.graph_.nodes[index].op) {
     case Op::Input:
       present(sample);
       break;
     case Op::Conv:
     case Op::Linear:
-    case Op::Attention:  // computed by the Lif that reads it
-      break;
+    case Op::Attention:
+    case Op::MatMul:
     case Op::Lif:
-      lif(index);
+    case Op::Stream:
+    case Op::Mix:
+      compute(index);
       break;
     case Op::OrPool:
       or_pool(index);
       break;
     case Op::SumPool:
-      sum_pool(index);
+      edge(index).wide ? wide_pool(index) : sum_pool(index);
+      break;
+    case Op::MaxPool:
+      wide_pool(index);
+      break;
+    case Op::Reduce:
+      reduce(index);
+      break;
+    case Op::Gate:
+      gate(index);
+      break;
+    case Op::Concat:
+      concatenate(index);
+      break;
+    case Op::Product:
+      product(index);
       break;
     case Op::Add:
       add(index);
@@ -66,9 +84,15 @@ void Runner::add_pixels(const Edge& e, const std::uint8_t* first, std::size_t pi
     kernels_.add_bits(first, pixels * e.pixel_bytes, sums);
     return;
   }
-  const auto* values = reinterpret_cast<const std::int16_t*>(first);
-  for (std::size_t i = 0; i < pixels * e.channels; ++i) {
-    sums[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) + static_cast<std::uint32_t>(values[i]));
+  const auto add = [&](const auto* values) {
+    for (std::size_t i = 0; i < pixels * e.channels; ++i) {
+      sums[i] = static_cast<std::int32_t>(static_cast<std::uint32_t>(sums[i]) + static_cast<std::uint32_t>(values[i]));
+    }
+  };
+  if (e.wide) {
+    add(reinterpret_cast<const std::int32_t*>(first));
+  } else {
+    add(reinterpret_cast<const std::int16_t*>(first));
   }
 }
 

@@ -20,7 +20,7 @@ inline void zero_fast(std::uint8_t* to, std::size_t size) {
 
 // Weighted sums of a tile, by the family of kernels that was chosen.
 void Runner::current(std::size_t source, std::uint32_t slot, const Piece& piece, const Tile& tile) const {
-  const Projection& p = net_.projections_[source];
+  const Projection& p = net_.layers_[source].projection;
   const std::size_t frames = edge(p.source).frames, row_count = tile.pixels * frames;
   const Span channels = piece.channels;
   if (net_.families_[source] == Family::Events) {
@@ -30,7 +30,7 @@ void Runner::current(std::size_t source, std::uint32_t slot, const Piece& piece,
     return;
   }
   if (net_.families_[source] == Family::Tables) {
-    run_table_currents(*kernels_.tables, net_.spike_layers_[source].table,
+    run_table_currents(*kernels_.tables, net_.layers_[source].spikes.table,
                        at<std::uint8_t>(net_.scratch_.planes[slot]), tile.first, tile.pixels, channels.first,
                        channels.last - channels.first, own<std::uint8_t>(piece.part, net_.scratch_.local.tables),
                        tile.wide(), tile.lanes);

@@ -3,43 +3,12 @@
 #include <cstring>
 
 #include "runner.hpp"
+#include "windows.hpp"
 
 namespace bitspike {
-namespace {
-
-// Where one output pixel of a pool looks, clipped to the source.
-struct Window {
-  std::size_t step, pixel;
-  std::size_t top, bottom, left, right;
-};
-
-}  // namespace
-
-// Calls visit(window) for every output pixel of lines [first, last) of a pool, counted over all steps.
-template <class F>
-void Runner::each_window(std::size_t index, Span lines, F visit) const {
+void Runner::or_pool(std::size_t index) {
   const Node& node = net_.graph_.nodes[index];
   const Edge &out = edge(index), &in = edge(node.sources[0]);
-  const auto clip = [&](std::size_t position, std::size_t size, std::size_t& begin, std::size_t& end) {
-    const std::int64_t start = static_cast<std::int64_t>(position * node.stride) - node.padding;
-    begin = static_cast<std::size_t>(std::max<std::int64_t>(start, 0));
-    end = static_cast<std::size_t>(std::min<std::int64_t>(start + node.kernel_height, static_cast<std::int64_t>(size)));
-  };
-  Window window{};
-  for (std::size_t line = lines.first; line < lines.last; ++line) {
-    const std::size_t y = line % out.height;
-    window.step = line / out.height;
-    clip(y, in.height, window.top, window.bottom);
-    for (std::size_t x = 0; x < out.width; ++x) {
-      window.pixel = y * out.width + x;
-      clip(x, in.width, window.left, window.right);
-      visit(window);
-    }
-  }
-}
-
-void Runner::or_pool(std::size_t index) {
-  const Edge &out = edge(index), &in = edge(net_.graph_.nodes[index].sources[0]);
   const std::size_t bytes = out.pixel_bytes, pitch = in.width * bytes;
   const auto pool = [&](const Window& w) {
     const std::uint8_t* source = pixel(in, w.step, w.top * in.width + w.left);
@@ -61,7 +30,7 @@ void Runner::or_pool(std::size_t index) {
     }
   };
   share(in.size() / 8, [&](unsigned part, unsigned parts) {
-    each_window(index, split(out.frames * out.height, parts, part), pool);
+    each_window(node, out, in, split(out.frames * out.height, parts, part), pool);
   });
 }
 
@@ -71,10 +40,11 @@ void Runner::store_counts(const Edge& e, std::size_t step, std::size_t index, co
 }
 
 void Runner::sum_pool(std::size_t index) {
-  const Edge &out = edge(index), &in = edge(net_.graph_.nodes[index].sources[0]);
+  const Node& node = net_.graph_.nodes[index];
+  const Edge &out = edge(index), &in = edge(node.sources[0]);
   share(in.pixels() * in.frames * in.channels / 4, [&](unsigned part, unsigned parts) {
     auto* sums = own<std::int32_t>(part, net_.scratch_.local.sums);
-    each_window(index, split(out.frames * out.height, parts, part), [&](const Window& w) {
+    each_window(node, out, in, split(out.frames * out.height, parts, part), [&](const Window& w) {
       std::memset(sums, 0, round_up(out.channels, kLanes) * sizeof *sums);
       for (std::size_t y = w.top; y < w.bottom; ++y) {
         for (std::size_t x = w.left; x < w.right; ++x) add_pixels(in, pixel(in, w.step, y * in.width + x), 1, sums);

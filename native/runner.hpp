@@ -53,7 +53,7 @@ class Runner {
     unsigned part;
     Span pixels, channels;
   };
-  // Values of a source for a tile: int32 or, where narrow, int16 [pixel][frame][lanes].
+  // Where values of a source for a tile go: int32 or, where narrow, int16 [pixel][frame][lanes].
   struct Tile {
     std::size_t first, pixels;
     void* out;
@@ -65,23 +65,32 @@ class Runner {
 
   void node(std::size_t index, const std::uint8_t* sample, std::int32_t* logits, std::int32_t* steps);
   void present(const std::uint8_t* sample);
-  void lif(std::size_t index);
+  void compute(std::size_t index);
   void prepare_source(std::size_t source, std::uint32_t slot) const;
   void lif_by_tables(std::size_t index, const Piece& piece) const;
-  void lif_by_tiles(std::size_t index, const Piece& piece) const;
-  std::size_t source_values(std::size_t source, std::uint32_t slot, const Piece& piece, const Tile& tile) const;
+  void compute_tiles(std::size_t index, const Piece& piece) const;
+  TileSource source_values(std::size_t index, std::uint32_t slot, const Piece& piece, const Tile& tile) const;
   void current(std::size_t source, std::uint32_t slot, const Piece& piece, const Tile& tile) const;
   void gather(const Projection& p, std::size_t out_pixel, std::uint8_t* rows) const;
   void grouped(const Projection& p, unsigned part, std::size_t rows, std::int32_t* out, std::size_t lanes) const;
   EventTask event_task(std::size_t source, std::uint32_t slot, unsigned part, bool narrow) const;
+  SpikeBits spike_bits(std::size_t node) const {
+    const Edge& e = edge(node);
+    return {pixel(e, 0, 0), e.step_bytes(), e.pixel_bytes};
+  }
+  void pack_operands(std::size_t source, std::uint32_t slot) const;
+  void multiply_tile(std::size_t source, std::uint32_t slot, unsigned part, const Tile& tile) const;
   AttentionTask attention_task(std::size_t source, std::uint32_t slot, unsigned part) const;
   void or_pool(std::size_t index);
   void sum_pool(std::size_t index);
   void add(std::size_t index);
+  void wide_pool(std::size_t index);
+  void reduce(std::size_t index);
+  void gate(std::size_t index);
+  void concatenate(std::size_t index);
+  void product(std::size_t index);
   void readout(std::int32_t* logits, std::int32_t* steps);
   void write_spikes(std::size_t index, std::uint8_t* out) const;
-  template <class F>
-  void each_window(std::size_t index, Span lines, F visit) const;
   void store_counts(const Edge& e, std::size_t step, std::size_t index, const std::int32_t* sums) const;
 
   const Network& net_;

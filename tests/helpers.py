@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from bitspike.compress import DynamicTanhMembrane, FrozenTanhMembrane, PowerOfTwoMembrane
 from bitspike.data import DataBundle, DataSpec
-from bitspike.layers import Synapse
+from bitspike.layers import SpikingUnit, Synapse
 from bitspike.models import MODELS, create_model
 from bitspike.models.former import former_neuron
 
@@ -23,11 +23,11 @@ GENERIC_MODEL = {"num_classes": 5, "T": 3, "input_shape": (2, 9, 8), "zero_point
 SMALL_MODELS: dict[str, dict[str, Any]] = {  # what each model needs beyond GENERIC_MODEL to be small
     "resnet19": {"width": 4, "blocks": (1, 2)},
     "resnet18": {"width": 4, "blocks": (1, 1), "input_shape": (2, 17, 15)},
-    "sei_resnet": {"width": 4, "units": (1, 2)},
+    "sei_resnet": {"width": 4, "units": (1, 2), "input_shape": (2, 10, 6)},  # whole windows where it averages
     "sei_resnet_spike": {"width": 4, "units": (1, 2)},
     "resnet20": {"width": 3, "blocks": (1, 2)},
     "sequential": {"channels": 4, "hidden": 6, "input_shape": (2, 9, 1)},
-    "sequential_strided": {"channels": 4, "hidden": 6, "input_shape": (2, 9, 1)},
+    "sequential_strided": {"channels": 8, "hidden": 12, "input_shape": (2, 9, 1)},
     "vggsnn": {"widths": (4, "P", 6, 5, "P")},
     "vgg16": {"widths": (4, "M", 6, 5, "A")},
     "spikformer": {"dim": 16, "depth": 2, "heads": 2, "patch": 2, "mlp_ratio": 2, "input_shape": (2, 15, 11)},
@@ -127,6 +127,13 @@ def subset(bundle: DataBundle, train: int, rest: int) -> DataBundle:
 def has_integer_form(name: str) -> bool:
     """Whether no module of model ``name`` says that it has none; the others are refused by lowering and pruning."""
     return not any(hasattr(module, "no_integer_form") for module in small_model(name).modules())
+
+
+def has_removable_channels(name: str) -> bool:
+    """Whether model ``name`` is made of SpikingUnits alone; the others are refused by structural pruning."""
+    model = small_model(name)
+    inside = {id(m) for unit in model.modules() if isinstance(unit, SpikingUnit) for m in unit.modules()}
+    return has_integer_form(name) and all(id(synapse) in inside for synapse in synapses(model))
 
 
 def synapses(model: nn.Module) -> list[Synapse]:

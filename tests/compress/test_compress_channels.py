@@ -34,7 +34,7 @@ from bitspike.neurons import LIF, PLIF
 def is_traceable(name: str) -> bool:
     try:
         return bool(channel_groups(create_model(name, num_classes=2)))
-    except LoweringError:
+    except (ConfigError, LoweringError):
         return False
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import re
 
 import numpy as np
 import pytest
 import torch
-from helpers import calibrate, has_integer_form, small_images, small_model
+from helpers import calibrate, has_integer_form, has_removable_channels, small_images, small_model
 from torch import nn
 
 from bitspike import deploy, engine, measure
@@ -31,6 +32,7 @@ from bitspike.compress import (
     config_to_json,
 )
 from bitspike.deploy import reference
+from bitspike.errors import LoweringError
 from bitspike.models import list_models
 
 CHAINS: dict[str, tuple[CompressionConfig, ...]] = {
@@ -51,7 +53,11 @@ CHAINS: dict[str, tuple[CompressionConfig, ...]] = {
         MixedBits(default=8, quantizer="symmetric"),
     ),
 }
-INTEGER_FORM = {name: has_integer_form(name) for name in list_models()}  # the others are neither cut nor lowered
+UNFIT = {  # methods that take the last layer alone for a classifier; 8-bit levels without the zero of a dilated kernel
+    "bestformer": "weights of 'readout' need one scale",
+    "snnvit": "and a zero need 9 bits",
+}
+REMOVABLE = {name: has_removable_channels(name) for name in list_models()}
 
 
 def compressed(name: str, chain: str) -> nn.Module:
@@ -61,9 +67,25 @@ def compressed(name: str, chain: str) -> nn.Module:
     return model
 
 
+def skip_if_channels_stay(name: str, chain: str) -> None:
+    if not REMOVABLE[name] and any(isinstance(m, Prune | RemoveZeroChannels) for m in CHAINS[chain]):
+        pytest.skip("channels of a stream of currents or counts cannot be removed")
+
+
+def lowered_or_skipped(name: str, model: nn.Module) -> deploy.exact.ExactModel:
+    """The exact model, unless this chain gives the model weights that integer graphs cannot hold, which is said by name."""
+    try:
+        return deploy.exact_model(model).eval()
+    except LoweringError as error:
+        if not re.search(UNFIT.get(name, "(?!)"), str(error)):
+            raise
+        pytest.skip(str(error))
+
+
 @pytest.mark.parametrize("chain", CHAINS)
-@pytest.mark.parametrize("name", [name for name, integer in INTEGER_FORM.items() if integer])
+@pytest.mark.parametrize("name", [name for name in list_models() if has_integer_form(name)])
 def test_torch_reference_and_engine_agree_and_the_record_rebuilds(name: str, chain: str) -> None:
+    skip_if_channels_stay(name, chain)
     model, samples = compressed(name, chain), small_images(name, 5)
     calibrate(model, small_images(name, 16))
     fresh = small_model(name, seed=9)
@@ -72,7 +94,7 @@ def test_torch_reference_and_engine_agree_and_the_record_rebuilds(name: str, cha
     fresh.load_state_dict(model.state_dict())
     assert torch.equal(fresh.eval()(samples), model.eval()(samples))
 
-    exact = deploy.exact_model(fresh).eval()
+    exact = lowered_or_skipped(name, fresh)
     artifact = deploy.compile(exact, samples.numpy())
     expected = deploy.integer_logits(exact, samples)
     result = reference.run(artifact.graph, samples.numpy())
@@ -86,8 +108,7 @@ def test_torch_reference_and_engine_agree_and_the_record_rebuilds(name: str, cha
 @pytest.mark.parametrize("chain", CHAINS)
 @pytest.mark.parametrize("name", list_models())
 def test_every_parameter_still_learns_and_the_size_falls(name: str, chain: str) -> None:
-    if not INTEGER_FORM[name] and any(isinstance(m, Prune | RemoveZeroChannels) for m in CHAINS[chain]):
-        pytest.skip("channels of a stream of currents or counts cannot be removed")
+    skip_if_channels_stay(name, chain)
     model = compressed(name, chain).train()
     model(small_images(name, 4)).square().mean().backward()
     gradients = {key: p.grad for key, p in model.named_parameters()}

@@ -36,7 +36,7 @@ from bitspike.neurons import LIF, Neuron
 def traceable(name: str) -> bool:
     try:
         return bool(channel_groups(small_model(name)))
-    except LoweringError:
+    except (ConfigError, LoweringError):
         return False
 
 

@@ -54,7 +54,7 @@ def build(graph: ir.Graph, folder: Path, cc: str, flags: list[str], *, streaming
     c99.export(graph, folder, name="net", streaming=streaming)
     steps = 1 if streaming else graph.time_steps
     shapes = ir.node_shapes(graph)
-    lifs = [shapes[i] for i, node in enumerate(graph.nodes) if isinstance(node, ir.Lif)]
+    lifs = [shapes[i] for i, node in enumerate(graph.nodes) if isinstance(node, ir.Firing)]
     sizes = ", ".join(str(steps * h * w * ((c + 7) // 8)) for c, h, w in lifs)
     driver = DRIVER.replace("@SIZES@", sizes).replace("@RUN@", STEP if streaming else RUN)
     (folder / "main.c").write_text(driver.replace("static const", "static int net_done = 1;\nstatic const", 1))

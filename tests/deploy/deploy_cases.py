@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from helpers import calibrate, disturb, has_integer_form, small_images, small_model
+from helpers import calibrate, disturb, has_removable_channels, small_images, small_model
 from torch import Tensor, nn
 
 from bitspike.compress import QSNN, PowerOfTwoMembrane, apply
@@ -17,7 +17,9 @@ from bitspike.layers import AvgPool, ConvBN, LinearBN, MaxPool, Readout, Spiking
 from bitspike.models import list_models
 from bitspike.neurons import LIF
 
-DEPLOYABLE = [name for name in list_models() if has_integer_form(name)]
+DEPLOYABLE = [
+    name for name in list_models() if has_removable_channels(name)
+]  # of units; others: test_deploy_transformers.py
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ from bitspike.compress import (
     QSNN,
     DynamicTanhMembrane,
     FrozenTanhMembrane,
+    ReScaW,
     StandardizedBinarizer,
     apply,
     freeze_membranes,
@@ -43,6 +44,11 @@ def norm(replacement: Callable[[], nn.Module]) -> Change:
 
 def full_precision(net: Small) -> None:
     parametrize.remove_parametrizations(conv(net), "weight")
+
+
+def dilated_odd_weights(net: Small) -> None:
+    conv(net).dilation = (2, 2)
+    conv(net).parametrizations["weight"][0] = ReScaW(8, granularity="channel")
 
 
 def pooled(pool: nn.Module) -> Change:
@@ -79,7 +85,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
         "'second' is stored by FrozenTanhMembrane",
     ),
     "full-precision": (full_precision, "weights of 'second' are full precision; attach a quantizer"),
-    "dilation": (lambda net: setattr(conv(net), "dilation", (2, 2)), "'second'.*dilated"),
+    "dilation": (dilated_odd_weights, "'second'.*dilated, its 8-bit odd weights and a zero need 9 bits"),
     "circular": (lambda net: setattr(conv(net), "padding_mode", "circular"), "'second'.*padded"),
     "stride-2x1": (lambda net: setattr(conv(net), "stride", (2, 1)), "'second'.*stride"),
     "padding-word": (lambda net: setattr(conv(net), "padding", "same"), "'second'.*padding"),
@@ -93,9 +99,13 @@ REFUSED: dict[str, tuple[Change, str]] = {
         running(lambda net, x: net.readout(net.relu(chain(net, x)))),
         "layer 'relu' is a ReLU.*accepted: .*SpikingUnit",
     ),
-    "bare-convolution": (
-        running(lambda net, x: net.readout(net.first.currents[0](net.encoding(x)))),
-        "layer 'first.currents.0' is a ConvBN",
+    "convolution-of-a-current": (
+        running(lambda net, x: net.readout(net.second.currents[0](net.first.currents[0](net.encoding(x))))),
+        "'second.currents.0' reads a stream of real numbers; weights meet spikes, counts or the image only",
+    ),
+    "neurons-on-pixels": (
+        running(lambda net, x: net.readout(net.second.neuron(net.encoding(x)))),
+        "'second.neuron' reads the input image; only synapses may",
     ),
     "multiply": (running(lambda net, x: net.readout(residual(net, x, torch.mul))), "operation 'mul'"),
     "scaled-add": (
@@ -119,15 +129,15 @@ REFUSED: dict[str, tuple[Change, str]] = {
     ),
     "max-pooled-pixels": (
         running(lambda net, x: net.readout(net.first(net.maximum(net.encoding(x))))),
-        "'maximum': max pooling is exact on spikes only",
+        "'maximum' reads the input image",
     ),
     "max-after-average": (
         running(lambda net, x: net.readout(net.maximum(net.average(chain(net, x))))),
-        "'maximum': max pooling is exact on spikes only",
+        "'maximum' reads an edge of kind counts, accepted: spikes, stream",
     ),
     "max-after-sum": (
         running(lambda net, x: (lambda s: net.readout(net.maximum(net.second(s) + s)))(net.first(net.encoding(x)))),
-        "'maximum': max pooling is exact on spikes only",
+        "'maximum' reads an edge of kind counts, accepted: spikes, stream",
     ),
     "different-scales": (
         running(lambda net, x: (lambda s: net.readout(net.average(s) + net.maximum(s)))(chain(net, x))),
@@ -136,7 +146,7 @@ REFUSED: dict[str, tuple[Change, str]] = {
     "average-padded": (pooled(AvgPool(3, 2, 1)), "'average'.*padded"),
     "average-divisor": (pooled(AvgPool(2, divisor_override=1)), "'average'"),
     "pool-oblong": (pooled(MaxPool((2, 1))), "'average'"),
-    "pool-ceil": (pooled(AvgPool(4, 4, ceil_mode=True)), "'average'.*ceil"),
+    "pool-ceil": (pooled(MaxPool(2, ceil_mode=True)), "'average'.*ceil"),
     "pool-dilated": (pooled(MaxPool(2, dilation=2)), "'average'.*dilation"),
     "readout-per-class-scale": (
         lambda net: net.readout.layer.parametrizations["weight"].__setitem__(0, StandardizedBinarizer()),
@@ -152,6 +162,13 @@ def test_refused_when_the_exact_model_is_built(case: str) -> None:
     change(net)
     with pytest.raises(LoweringError, match=f"(?s){message}"):
         exact_model(net)
+
+
+def test_averages_of_windows_cut_at_the_border_are_refused_by_their_size() -> None:
+    net = small(lambda net, x: net.readout(net.average(net.second(net.first(net.encoding(x))))))
+    net.average = AvgPool(4, 4, ceil_mode=True)
+    with pytest.raises(LoweringError, match=r"'average': windows of 4 pixels cover \(6, 6\) pixels in part only"):
+        compile(net, SAMPLES)
 
 
 @pytest.mark.parametrize("case", REFUSED)

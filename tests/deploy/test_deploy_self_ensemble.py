@@ -1,4 +1,4 @@
-"""Networks with a shortcut around every convolution: one form is exact at every executor, the other is refused."""
+"""Networks with a shortcut around every convolution: exact at every executor."""
 
 from __future__ import annotations
 
@@ -12,8 +12,7 @@ from torch import nn
 
 from bitspike import engine
 from bitspike.compress import BinaryWeights, PowerOfTwoMembrane, apply
-from bitspike.deploy import compile, exact_model, integer_logits, reference
-from bitspike.errors import LoweringError
+from bitspike.deploy import compile, exact_model, integer_logits, ir, reference
 from bitspike.neurons import LIF
 
 FORM = "sei_resnet_spike"
@@ -66,13 +65,9 @@ def test_exact_fine_tuning_keeps_the_temporal_gradient(mode: str) -> None:
     assert last > 0 and (earlier > 0) == (mode == "full")
 
 
-@pytest.mark.parametrize(
-    "convert", [exact_model, lambda m: compile(m, small_images("sei_resnet", 2))], ids=["exact", "compile"]
-)
-def test_current_stream_is_refused_by_name_and_reason(convert) -> None:
+def test_a_stream_of_currents_is_exact_too() -> None:
     model = calibrate(apply(small_model("sei_resnet"), BinaryWeights()), small_images("sei_resnet", 8))
-    message = (
-        "layer 'trunk' is a CurrentStream: it carries real-valued currents .* shortcuts of integer graphs carry spikes"
-    )
-    with pytest.raises(LoweringError, match=message):
-        convert(model)
+    samples = small_images("sei_resnet", 4)
+    graph = compile(model, samples).graph
+    assert any(isinstance(node, ir.Stream) for node in graph.nodes)
+    np.testing.assert_array_equal(reference.run(graph, samples.numpy()).logits, integer_logits(model, samples))

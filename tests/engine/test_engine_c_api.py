@@ -14,6 +14,7 @@ import pytest
 from graphs import random_graph, random_samples
 from mutate import assemble, sections
 from native_build import ROOT, compiler
+from tests.engine.fuzz_graphs import make_case
 
 from bitspike import engine
 from bitspike.deploy import artifact, ir, reference
@@ -102,6 +103,20 @@ def test_equals_the_reference_and_the_python_engine(lib: ctypes.CDLL, level: str
                 assert crc == artifact.crc32c(trace)
         np.testing.assert_array_equal(engine.load(data, level=level).run(x), net.run(x))
         assert lib.bitspike_self_test(net.handle) == OK and net.shape.test_vectors == 3
+        lib.bitspike_free(net.handle)
+
+
+def test_streams_and_products_equal_the_reference(lib: ctypes.CDLL) -> None:
+    for seed in range(40):
+        case = make_case(seed)
+        expected, net = reference.run(case.graph, case.samples), Net(lib, case.data)
+        for threads in (1, 2):
+            np.testing.assert_array_equal(net.run(case.samples, threads), expected.logits)
+            np.testing.assert_array_equal(net.steps(case.samples, threads), expected.steps)
+        layers = [s.swapaxes(0, 1).reshape(len(case.samples), -1) for _, s in sorted(expected.spikes.items())]
+        for layer, spikes in zip(net.spikes(case.samples), layers, strict=True):
+            np.testing.assert_array_equal(layer, spikes)
+        assert lib.bitspike_self_test(net.handle) == OK
         lib.bitspike_free(net.handle)
 
 

@@ -4,15 +4,12 @@ from __future__ import annotations
 
 import struct
 import subprocess
-import sys
 from pathlib import Path
 
 import numpy as np
 import pytest
 from mutate import body, replace
 from native_build import ROOT, build, compiler
-
-sys.path.insert(0, str(ROOT))
 from tests.engine import fuzz, fuzz_graphs
 
 from bitspike.deploy import artifact, ir, reference

@@ -10,18 +10,15 @@ from helpers import close, disturb
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from bitspike.errors import LoweringError
 from bitspike.layers import (
     ConvBN,
     Convolution,
     CurrentPool,
     GlobalLocalConv,
     SpikePool,
-    SpikingUnit,
     StagedTokenizer,
     local_conv,
 )
-from bitspike.layers.trace import trace
 from bitspike.models.former import former_neuron
 
 PLAN = [Convolution(2), Convolution(3, pooled=True), Convolution(5, pooled=True)]
@@ -97,17 +94,3 @@ def test_every_convolution_behind_the_first_stage_reads_spikes(convolution: str)
     behind = [x for name, x in read if not name.startswith("stack.0")]
     assert len(behind) == (4 if convolution == "global-local" else 2)
     assert all(set(x.unique().tolist()) == {0, 1} for x in behind) and not torch.equal(out, out.round())
-
-
-def test_wide_convolutions_are_not_lowered_in_silence() -> None:
-    """In a unit a dilated convolution has a place, but integer graphs know none: refused, not computed as a near one."""
-    from bitspike.deploy import exact_model
-    from bitspike.encode import DirectEncoding
-    from bitspike.layers import Readout
-    from bitspike.neurons import LIF
-
-    unit = SpikingUnit(LIF(), ConvBN(1, 4, 3, dilation=2))
-    model = nn.Sequential(DirectEncoding(2, (0,), 1 / 255), unit, Readout(4, 3, pool=True)).eval()
-    assert len(trace(model)) == 3
-    with pytest.raises(LoweringError, match="dilated"):
-        exact_model(model)

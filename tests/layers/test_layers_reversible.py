@@ -190,7 +190,7 @@ def kept_bytes(activations: str, depth: int) -> int:
 def test_memory_of_rebuilt_activations_does_not_grow_with_depth() -> None:
     streams = 2 * 8 * 2 * 3 * 6 * 3 * 5
     assert kept_bytes("rebuilt", 2) == kept_bytes("rebuilt", 6) == streams
-    assert kept_bytes("stored", 6) > 2 * kept_bytes("stored", 2) > 100 * streams / 2
+    assert kept_bytes("stored", 6) > 2 * kept_bytes("stored", 2) > 20 * streams
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64], ids=str)

@@ -175,7 +175,7 @@ def test_point_07_work_grows_with_the_tokens_and_not_with_their_pairs(gate: str,
         return sum(shapes.sizes)
 
     small, double, four = work(101), work(202), work(404)
-    assert four - double == 2 * (double - small)
+    assert double - small < four - double <= 2 * (double - small)  # bits of spikes are stored in whole bytes
 
 
 @every_gate

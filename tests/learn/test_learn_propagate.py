@@ -11,11 +11,13 @@ from torch import Tensor, nn
 
 from bitspike.compress import BinaryWeights, apply
 from bitspike.data import DataBundle
-from bitspike.errors import ConfigError
+from bitspike.errors import BitspikeError, ConfigError
 from bitspike.learn import TrainConfig, Trainer, per_step, time_mean_cross_entropy, whole_sequence
 from bitspike.models import create_model, list_models
 from bitspike.neurons import LIF, PLIF, Neuron, set_temporal_gradient
 
+FIXED_LENGTH = ("bestformer", "snnvit")  # they hold a parameter for each step
+STEPPABLE = [name for name in list_models() if name not in FIXED_LENGTH]
 LABELS = torch.tensor([0, 3, 1, 4, 2])
 PROPAGATIONS = {"sequence": whole_sequence, "per-step": per_step}
 
@@ -71,7 +73,7 @@ def test_stored_activations_are_flat_in_time() -> None:
 
 @pytest.mark.parametrize("frames", [False, True], ids=["static", "frames"])
 @pytest.mark.parametrize("neuron", [LIF, PLIF])
-@pytest.mark.parametrize("name", list_models())
+@pytest.mark.parametrize("name", STEPPABLE)
 def test_gradients_are_those_of_the_whole_sequence(name: str, neuron: type[Neuron], frames: bool) -> None:
     model, samples = build(name, neuron=neuron), small_images(name, 5)
     if frames:
@@ -104,6 +106,12 @@ def test_a_neuron_that_runs_twice_in_a_step_keeps_two_membranes() -> None:
     )
     assert torch.equal(one.logits, other.logits) and one.logits.mean() > 0
     close(actual["gain"], expected["gain"])
+
+
+@pytest.mark.parametrize("name", FIXED_LENGTH)
+def test_networks_of_one_length_are_refused(name: str) -> None:
+    with pytest.raises(BitspikeError, match=r"of 3 steps|accepted: 3|temporal_gradient of '.*gate'"):
+        run(per_step, build(name), small_images(name, 5))
 
 
 @pytest.mark.parametrize("propagate", PROPAGATIONS.values(), ids=PROPAGATIONS)

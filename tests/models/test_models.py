@@ -29,8 +29,11 @@ def build(name: str, form: str, **options) -> nn.Module:
 @every_form
 @every_model
 def test_logits_do_not_depend_on_the_batch(name: str, form: str) -> None:
-    """Spikes are decided by comparisons, so any influence of neighbours would show as a jump, not as rounding."""
-    model, samples = build(name, form), small_images(name, 7)
+    """Spikes are decided by comparisons, so any influence of neighbours would show as a jump, not as rounding.
+
+    In float64: convolutions add in another order for another batch size, which float32 shows at a threshold now and then.
+    """
+    model, samples = build(name, form).double(), small_images(name, 7)
     together = logits_of(model, samples)
     assert together.shape == (3, 7, 5)
     assert together.std() > 0 and not torch.equal(together[:, 0], together[:, 1])

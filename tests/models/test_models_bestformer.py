@@ -10,8 +10,7 @@ from helpers import calibrate, close, small_images, small_model
 from torch import Tensor, nn
 
 from bitspike.compress import StandardizedBinary, apply
-from bitspike.deploy import exact_model
-from bitspike.errors import ConfigError, LoweringError
+from bitspike.errors import ConfigError
 from bitspike.layers import ChannelMapAttention, ReversibleBlock, Synapse, TokenMapAttention
 from bitspike.measure import model_size
 from bitspike.models import PUBLISHED_FORMERS, create_model, published_former
@@ -148,11 +147,6 @@ def test_heads_read_a_stream_each_and_are_averaged() -> None:
 
 def test_blocks_of_two_streams_are_reversible_ones() -> None:
     assert all(isinstance(b, ReversibleBlock) for b in small_model("bestformer").body.blocks)
-
-
-def test_lowering_refuses_the_stream_by_name_and_reason() -> None:
-    with pytest.raises(LoweringError, match=r"'tokenizer' is a CurrentTokenizer: .*real-valued currents"):
-        exact_model(small_model("bestformer").eval())
 
 
 UNUSABLE: dict[str, tuple[dict[str, Any], str]] = {

@@ -141,7 +141,7 @@ def test_current_shortcuts_by_hand() -> None:
                     pooled[..., i, j] = x[..., 2 * i : 2 * i + 2, 2 * j : 2 * j + 2].mean((-2, -1))
             x = torch.cat([pooled, pooled], 2)
         x = x + out
-    assert x.shape[2:] == (8, 5, 4)
+    assert x.shape[2:] == (8, 5, 3)
     close(model(samples), model.readout.layer(neuron(x).mean((-2, -1))))
 
 

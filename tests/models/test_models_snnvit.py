@@ -7,12 +7,11 @@ from typing import Any
 
 import pytest
 import torch
-from helpers import calibrate, close, has_integer_form, small_images, small_model
+from helpers import calibrate, close, small_images, small_model
 from torch import nn
 
 from bitspike.compress import QSNN, apply
-from bitspike.deploy import exact_model
-from bitspike.errors import ConfigError, LoweringError
+from bitspike.errors import ConfigError
 from bitspike.layers import ConvBN, QKTokenAttention, SaccadicAttention
 from bitspike.models import create_model
 from bitspike.models.snnvit import SNNVIT_SIZES, snnvit_of_size
@@ -108,13 +107,6 @@ def test_plain_stem_has_the_near_convolutions_alone() -> None:
     plain, both = (small_model("snnvit", stem=stem) for stem in ("plain", "global-local"))
     convolutions = [sum(isinstance(m, ConvBN) for m in model.stages[0].tokenizer.modules()) for model in (plain, both)]
     assert convolutions == [4, 8]
-
-
-def test_lowering_refuses_the_stream_by_name_and_reason() -> None:
-    assert not has_integer_form("snnvit")
-    message = r"layer 'stages.0.tokenizer' is a StagedTokenizer: .*real-valued currents"
-    with pytest.raises(LoweringError, match=message):
-        exact_model(small_model("snnvit").eval())
 
 
 UNUSABLE = {

@@ -14,13 +14,15 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
+from ..encode import DirectEncoding
 from ..errors import ConfigError
-from ..layers import ChannelShortcut, Readout, SpikingUnit, Step, Synapse, trace
+from ..layers import AvgPool, ChannelShortcut, MaxPool, Readout, SpikingUnit, Step, Synapse, trace
 from .config import Calibration, Trait, register_config
 from .slicing import Selection, check_readout, check_unit, slice_readout, slice_unit
 
 __all__ = ["ChannelGroup", "KeepChannels", "channel_groups", "kept_channels", "remove_channels"]
 
+CUTTABLE = (DirectEncoding, SpikingUnit, MaxPool, AvgPool, Readout, type(None))  # what a step may be; None: an addition
 INPUT = 0  # the channel set of the encoding, which is step 0
 
 
@@ -90,6 +92,12 @@ def kept_channels(model: nn.Module) -> KeepChannels:
 def _channel_sets(model: nn.Module) -> tuple[list[Step], list[int]]:
     """The steps, and for each the set its output channels are in: the index of the first step that carries them."""
     steps = trace(model)
+    for step in steps:
+        if not isinstance(step.module, CUTTABLE):
+            raise ConfigError(
+                f"{step.name!r} is a {type(step.module).__name__}: channels can be removed from networks of SpikingUnits, "
+                "pools and a Readout only"
+            )
     parent = list(range(len(steps)))
 
     def root(index: int) -> int:
@@ -139,7 +147,7 @@ def _groups(steps: list[Step], sets: list[int]) -> dict[int, ChannelGroup]:
     }
 
 
-def _width(unit: nn.Module | None) -> int:
+def _width(unit: object) -> int:
     """Output channels of the first unit of a group, which does not have them from an identity alone."""
     assert isinstance(unit, SpikingUnit)
     widths = [c.norm.num_features for c in unit.currents if isinstance(c, Synapse)]

@@ -16,15 +16,18 @@ from numpy.typing import NDArray
 
 from . import ir, reference
 from .check import check
+from .ir_stream import AXES, TRANSPOSES
 
 __all__ = ["TestVectors", "crc32c", "encode", "save"]
 
 MAGIC = b"BSPK"
 VERSION = (1, 1)  # of files whose weights are all symmetric: these keep their bytes
 ODD_VERSION = (1, 2)
+STREAM_VERSION = (1, 3)  # of files with operations that older readers do not know
 SECTIONS = {"GRAPH": 1, "PARAMS": 2, "WEIGHTS": 3, "CALIB": 4, "META": 5, "TESTVEC": 6}
 REQUIRED = ("GRAPH", "PARAMS", "WEIGHTS")
-OPERATIONS = (ir.Input, ir.Conv, ir.Linear, ir.Lif, ir.OrPool, ir.SumPool, ir.Add, ir.Readout, ir.Attention)
+OLDER = (ir.Input, ir.Conv, ir.Linear, ir.Lif, ir.OrPool, ir.SumPool, ir.Add, ir.Readout, ir.Attention)
+OPERATIONS = (*OLDER, ir.Stream, ir.MaxPool, ir.Reduce, ir.Gate, ir.MatMul, ir.Concat, ir.Mix, ir.Product)
 
 TestVectors = NDArray[np.uint8]
 """u8 samples (n, [T,] C, H, W) stored with their expected outputs for a self-test."""
@@ -51,7 +54,7 @@ def encode(graph: ir.Graph, test_vectors: TestVectors | None = None) -> bytes:
     )
     for node, shape in zip(graph.nodes, shapes, strict=True):
         codes = _append_params(params, _params(node))
-        records += struct.pack("<I2i13I", *_record(node, shape), codes)
+        records += struct.pack("<I2i10I2iI", *_record(node, shape), codes)
         if isinstance(node, ir.Conv | ir.Linear | ir.Readout):
             weights += pack_weights(node.weight, node.bits, node.odd)
     bodies = {"GRAPH": bytes(records), "PARAMS": bytes(params), "WEIGHTS": bytes(weights)}
@@ -62,8 +65,15 @@ def encode(graph: ir.Graph, test_vectors: TestVectors | None = None) -> bytes:
         bodies["META"] = json.dumps(meta, sort_keys=True, separators=(",", ":")).encode()
     if test_vectors is not None and len(test_vectors):
         bodies["TESTVEC"] = _test_vectors(graph, test_vectors)
+    return _assemble(bodies, _version(graph))
+
+
+def _version(graph: ir.Graph) -> tuple[int, int]:
+    """The least version whose readers know everything in the graph."""
+    if not all(isinstance(node, OLDER) for node in graph.nodes):
+        return STREAM_VERSION
     odd = any(n.odd for n in graph.nodes if isinstance(n, ir.Conv | ir.Linear | ir.Readout))
-    return _assemble(bodies, ODD_VERSION if odd else VERSION)
+    return ODD_VERSION if odd else VERSION
 
 
 def pack_weights(weight: ir.Weight, bits: int, odd: bool = False) -> bytes:
@@ -98,7 +108,7 @@ _CRC_TABLE = _crc_table()
 
 
 def _record(node: ir.Node, shape: tuple[int, int, int]) -> tuple[int, ...]:
-    """op, two sources, C, H, W, kernel h, w, stride, padding, groups, bits, option 1..2, third source (15 numbers)."""
+    """op, two sources, C, H, W, kernel h, w, stride, padding, groups, bits, options, fourth and third source (15 numbers)."""
     first, second = (*ir.sources(node), -1, -1)[:2]
     geometry, bits, options = (0, 0, 0, 0, 0), 0, (0, 0, 0)
     match node:
@@ -119,6 +129,18 @@ def _record(node: ir.Node, shape: tuple[int, int, int]) -> tuple[int, ...]:
             geometry, options = (0, 0, 0, 0, node.heads), (0, 0, node.value)
         case ir.Readout():
             bits, options = node.bits, (int(node.pool), int(node.odd), 0)
+        case ir.Stream():
+            third, fourth = (*node.sources[2:], -1, -1)[:2]
+            bits, options = node.bits, (node.multiplier.shape[1], fourth, third)
+        case ir.Concat():
+            third, fourth = (*node.sources[2:], -1, -1)[:2]
+            options = (0, fourth, third)
+        case ir.MaxPool():
+            geometry = (node.kernel, node.kernel, node.stride, node.padding, 0)
+        case ir.Reduce():
+            geometry, options = (0, 0, 0, 0, node.heads), (AXES[node.axis], 0, 0)
+        case ir.MatMul():
+            geometry, options = (0, 0, 0, 0, node.heads), (TRANSPOSES[node.transpose], 0, 0)
     return (OPERATIONS.index(type(node)), first, second, *shape, *geometry, bits, *options)
 
 
@@ -130,6 +152,10 @@ def _params(node: ir.Node) -> Sequence[NDArray[np.int32]]:
             return [*node.multiplier, node.bias, node.threshold, node.membrane_shift.astype(np.int32)]
         case ir.Readout():
             return [node.bias]
+        case ir.Stream():
+            return [*node.multiplier, node.bias, node.shift.astype(np.int32)]
+        case ir.Mix():
+            return [node.weight, node.threshold]
         case _:
             return []
 
@@ -138,14 +164,14 @@ def _append_params(section: bytearray, arrays: Iterable[NDArray[np.int32]]) -> i
     """Append each array in its narrowest form; returns the width codes, four bits per array, first lowest."""
     codes = 0
     for position, array in enumerate(arrays):
-        code, body = _narrowest(array)
+        code, body = _narrowest(array.reshape(-1))
         codes |= code << (4 * position)
         section += _padded(body, 4)
     return codes
 
 
 def _narrowest(array: NDArray[np.int32]) -> tuple[int, bytes]:
-    """Code 0: one int32 for all channels; 1, 2, 4: int8, int16, int32 per channel."""
+    """Code 0: one int32 for all values; 1, 2, 4: int8, int16, int32 per value."""
     if (array == array[0]).all():
         return 0, array[:1].astype("<i4").tobytes()
     for width in (1, 2):

@@ -7,38 +7,19 @@ native loader repeats the same proofs on what it reads and never trusts a stored
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import LoweringError
-from . import ir
+from . import check_stream, ir
+from .ranges import Array, Range, ends, within_int32
 
 __all__ = ["Range", "check", "fits_int16"]
 
-INT32_MAX = 2**31 - 1
 MAX_DIMENSION = 65535
 MAX_TIME_STEPS = 1024
 MAX_NODES = 4096
-
-Array = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class Range:
-    """Kind of an edge (input, spikes, counts, current, logits) and per-channel bounds ``low``, ``high`` (C,).
-
-    For a :class:`~bitspike.deploy.ir.Lif`, ``potential_low`` and ``potential_high`` bound the membrane before
-    the reset, bias included, and ``narrow`` says per channel whether it fits 16 bits; elsewhere they are None.
-    """
-
-    kind: str
-    low: Array
-    high: Array
-    potential_low: Array | None = None
-    potential_high: Array | None = None
-    narrow: NDArray[np.bool_] | None = None
 
 
 def check(graph: ir.Graph) -> list[Range]:
@@ -84,13 +65,13 @@ def fits_int16(bounds: Range) -> NDArray[np.bool_]:
 _ACCEPTED = {
     ir.Conv: {"input", "spikes", "counts"},
     ir.Linear: {"input", "spikes", "counts"},
-    ir.Lif: {"current", "spikes", "counts"},
+    ir.Lif: {"current", "stream", "spikes", "counts"},
     ir.OrPool: {"spikes"},
-    ir.SumPool: {"spikes", "counts"},
+    ir.SumPool: {"spikes", "counts", "stream"},
     ir.Add: {"spikes", "counts"},
     ir.Attention: {"spikes"},
-    ir.Readout: {"spikes", "counts"},
-}
+    ir.Readout: {"spikes", "counts", "stream"},
+} | check_stream.ACCEPTED
 
 
 def _check_kinds(where: str, node: ir.Node, kinds: list[str]) -> None:
@@ -158,6 +139,8 @@ def _check_shapes(where: str, node: ir.Node, shapes: list[tuple[int, int, int]])
                 node.heads >= 1 and key[0] % node.heads == 0 and value[0] % node.heads == 0,
                 f"{node.heads} heads do not divide {key[0]} key and {value[0]} value channels",
             )
+        case _:
+            check_stream.check_shapes(where, node, shapes)
 
 
 def _check_weight(where: str, node: ir.Conv | ir.Linear | ir.Readout) -> None:
@@ -192,10 +175,12 @@ def _range(
             zero = np.asarray(node.zero_point, np.int64)
             return Range("input", -zero, 255 - zero)
         case ir.Conv():
-            return Range("current", *_int32(where, *_product(node.weight, ranges[node.source], node.groups)))
+            return Range("current", *within_int32(where, *_product(node.weight, ranges[node.source], node.groups)))
         case ir.Linear():
             repeat = math.prod(shapes[node.source][1:])
-            return Range("current", *_int32(where, *_product(node.weight, _repeat(ranges[node.source], repeat), 1)))
+            return Range(
+                "current", *within_int32(where, *_product(node.weight, _repeat(ranges[node.source], repeat), 1))
+            )
         case ir.Readout():
             area = math.prod(shapes[node.source][1:])
             source = ranges[node.source]
@@ -204,33 +189,41 @@ def _range(
             else:
                 source = _repeat(source, area)
             low, high = _product(node.weight, source, 1)
-            return Range("logits", *_int32(where, (low + node.bias) * time_steps, (high + node.bias) * time_steps))
+            return Range(
+                "logits", *within_int32(where, (low + node.bias) * time_steps, (high + node.bias) * time_steps)
+            )
         case ir.Lif():
             low = node.bias.astype(np.int64)
             high = low.copy()
             for multiplier, s in zip(node.multiplier.astype(np.int64), node.sources, strict=True):
-                ends = np.stack([multiplier * ranges[s].low, multiplier * ranges[s].high])
-                _int32(where, ends.min(0), ends.max(0))
-                low, high = low + ends.min(0), high + ends.max(0)
+                least, most = within_int32(where, *ends(multiplier, ranges[s]))
+                low, high = low + least, high + most
             carry = np.int64(2 ** (node.membrane_bits - 1) - 1) << node.membrane_shift.astype(np.int64)
-            low, high = _int32(where, low - carry, high + carry)
+            low, high = within_int32(where, low - carry, high + carry)
             threshold = np.abs(node.threshold.astype(np.int64))
             taken = threshold if node.soft_reset else 0 * threshold
             rounding = (np.int64(1) << node.membrane_shift.astype(np.int64)) >> 1
-            least, most = _int32(where, low - taken, high + taken + rounding)
+            least, most = within_int32(where, low - taken, high + taken + rounding)
             narrow = (least >= -(2**15)) & (most < 2**15) & (threshold < 2**15)
             ones = np.ones(shapes[-1][0], np.int64)
             return Range("spikes", 0 * ones, ones, low, high, narrow)
         case ir.OrPool():
             return ranges[node.source]
         case ir.SumPool():
-            return _counts(where, ranges[node.source].high * node.kernel**2)
+            source, area = ranges[node.source], node.kernel**2
+            if source.kind == "stream":
+                return Range("current", *within_int32(where, source.low * area, source.high * area))
+            return _counts(where, source.high * area)
         case ir.Add():
             return _counts(where, ranges[node.left].high + ranges[node.right].high)
         case ir.Attention():
             channels, height, width = shapes[node.key]
             most = np.full(shapes[-1][0], channels // node.heads * height * width, np.int64)
-            return Range("current", *_int32(where, 0 * most, most))
+            return Range("current", *within_int32(where, 0 * most, most))
+        case _:
+            read = ir.sources(node)
+            edges = [ranges[s] for s in read]
+            return check_stream.stream_range(where, node, edges, [shapes[s] for s in read], shapes[-1], time_steps)
 
 
 def _counts(where: str, high: Array) -> Range:
@@ -251,10 +244,3 @@ def _product(weight: ir.Weight, source: Range, groups: int) -> tuple[Array, Arra
     smallest = (positive * low + negative * high).sum(-1)
     largest = (positive * high + negative * low).sum(-1)
     return smallest.reshape(-1), largest.reshape(-1)
-
-
-def _int32(where: str, low: Array, high: Array) -> tuple[Array, Array]:
-    if low.min() < -INT32_MAX or high.max() > INT32_MAX:
-        channel = int(np.argmax(np.maximum(-low, high)))
-        raise LoweringError(f"{where}: channel {channel} reaches [{low[channel]}, {high[channel]}], beyond 32 bits")
-    return low, high

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from ..errors import LoweringError
 from ..layers import ChannelShortcut, Synapse
 from ..layers.norm import batch_norm_affine
-from ..neurons import LIF, Neuron
+from ..neurons import LIF, Neuron, ReachingLIF
 from ..ops import quantizer_input, round_ste, weight_quantizer
 
 __all__ = [
@@ -35,11 +35,27 @@ __all__ = [
     "source_form",
 ]
 
-SPIKE_THRESHOLD_LIMIT = 2.0**13  # keeps channels without gain within 16 bits
-PIXEL_THRESHOLD_LIMIT = 2.0**21  # u8 inputs need fine units; fp32 stays exact below 2^24
 THRESHOLD_FLOOR = 2.0  # keeps channels of huge gain (no variance in training) comparing offset and threshold
-FRACTION_BITS = 4
-CURRENT_LIMIT = 2**14
+
+
+@dataclass(frozen=True)
+class Units:
+    """How finely a unit's membranes count.
+
+    fraction_bits: at most so many below the main source's unit, as long as currents stay below current_limit.
+    threshold_limit: of the threshold, where a channel has next to no gain. counted: its currents are exact numbers of
+    coincidences, which often meet the threshold, so that "above" and "at least" differ.
+    """
+
+    fraction_bits: int
+    current_limit: int
+    threshold_limit: float
+    counted: bool = False
+
+
+SPIKE_UNITS = Units(4, 2**14, 2.0**13)  # keeps channels without gain within 16 bits
+FINE_UNITS = Units(0, 2**14, 2.0**21)  # of u8 inputs and streams; fp32 stays exact below 2^24
+COUNTED_UNITS = Units(4, 2**22, 2.0**13, counted=True)
 
 
 @dataclass(frozen=True)
@@ -83,6 +99,7 @@ class NeuronForm:
     membrane_bits: int
     log2_step: int | None
     input_gain: float
+    reaching: bool = False  # fires at the threshold, not only above
 
 
 @dataclass(frozen=True)
@@ -98,7 +115,7 @@ class Folded:
 
 def neuron_form(name: str, neuron: Neuron) -> NeuronForm:
     """LoweringError naming the layer where the neuron has no exact integer form."""
-    if not isinstance(neuron, LIF):
+    if not isinstance(neuron, LIF | ReachingLIF):
         raise LoweringError(
             f"neuron of {name!r} is a {type(neuron).__name__}: only LIF with a power-of-two leak is exact"
         )
@@ -115,19 +132,22 @@ def neuron_form(name: str, neuron: Neuron) -> NeuronForm:
     bits = membrane.precision.bits if membrane is not None else 16
     step = membrane.log2_step if membrane is not None else None
     gain = neuron.input_gain() if neuron.decay_input else 1.0
-    return NeuronForm(neuron.threshold, shift, neuron.reset == "soft", bits, step, gain)
+    reaching = isinstance(neuron, ReachingLIF)
+    return NeuronForm(neuron.threshold, shift, neuron.reset == "soft", bits, step, gain, reaching)
 
 
-def source_form(name: str, current: nn.Module, edge_scale: float, edge_limit: float, input_gain: float) -> Source:
+def source_form(
+    name: str, current: nn.Module, edge_scale: float | Tensor, edge_limit: float, input_gain: float
+) -> Source:
     """The current's integer weights (gradients kept) and its real gain and offset.
 
     edge_scale: real value of one integer unit on the source edge; edge_limit: largest |integer| on it.
     """
     match current:
         case nn.Identity():
-            return Source(None, torch.tensor(edge_scale * input_gain), torch.zeros(()), edge_limit)
+            return Source(None, torch.as_tensor(edge_scale * input_gain).float(), torch.zeros(()), edge_limit)
         case ChannelShortcut():
-            gain = torch.tensor(edge_scale * input_gain)
+            gain = torch.as_tensor(edge_scale * input_gain).float()
             return Source(current.weight(), gain, torch.zeros(()), edge_limit, bits=2, stride=current.stride)
         case Synapse():
             return _synapse_form(name, current, edge_scale, edge_limit, input_gain)
@@ -137,7 +157,9 @@ def source_form(name: str, current: nn.Module, edge_scale: float, edge_limit: fl
             )
 
 
-def _synapse_form(name: str, current: Synapse, edge_scale: float, edge_limit: float, input_gain: float) -> Source:
+def _synapse_form(
+    name: str, current: Synapse, edge_scale: float | Tensor, edge_limit: float, input_gain: float
+) -> Source:
     layer, norm = current.layer, current.norm
     _check_layer(name, layer)
     if norm.weight is None or norm.bias is None or norm.running_mean is None or norm.running_var is None:
@@ -147,6 +169,8 @@ def _synapse_form(name: str, current: Synapse, edge_scale: float, edge_limit: fl
         raise LoweringError(
             f"weights of {name!r} share scales in groups of their inputs, which no per-channel fold holds"
         )
+    if isinstance(layer, nn.Conv2d) and layer.dilation != (1, 1):
+        weight = _spread(name, weight, layer.dilation)
     gain, offset = (p.float() for p in batch_norm_affine(norm))  # the integers do not depend on the model's precision
     if layer.bias is not None:
         offset = offset + gain * layer.bias.float()
@@ -160,10 +184,21 @@ def _synapse_form(name: str, current: Synapse, edge_scale: float, edge_limit: fl
 
 def _check_layer(name: str, layer: nn.Conv2d | nn.Linear) -> None:
     if isinstance(layer, nn.Conv2d):
-        if layer.dilation != (1, 1) or layer.padding_mode != "zeros":
-            raise LoweringError(f"{name!r}: dilated or non-zero-padded convolutions have no exact form here")
+        if layer.padding_mode != "zeros":
+            raise LoweringError(f"{name!r}: non-zero-padded convolutions have no exact form here")
         if isinstance(layer.padding, str) or len(set(layer.stride)) > 1 or len(set(layer.padding)) > 1:
             raise LoweringError(f"{name!r}: stride and padding must be numbers, equal on both axes")
+
+
+def _spread(name: str, weight: QuantizedWeight, dilation: tuple[int, ...]) -> QuantizedWeight:
+    """The kernel of a dilated convolution, with zeros between its taps: levels without zero need a bit more."""
+    taps, bits = weight.integers, weight.bits + int(weight.odd or weight.bits == 1)
+    if bits > 8:
+        raise LoweringError(f"{name!r}: dilated, its 8-bit odd weights and a zero need 9 bits, accepted: 8")
+    sizes = [(size - 1) * step + 1 for size, step in zip(taps.shape[2:], dilation, strict=True)]
+    spread = taps.new_zeros((*taps.shape[:2], *sizes))
+    spread[..., :: dilation[0], :: dilation[1]] = taps
+    return QuantizedWeight(spread, weight.scale, bits, False)
 
 
 def quantized_weight(name: str, layer: nn.Module) -> QuantizedWeight:
@@ -177,23 +212,33 @@ def quantized_weight(name: str, layer: nn.Module) -> QuantizedWeight:
     return QuantizedWeight(integers, scale, precision.bits, odd)
 
 
-def fold(sources: list[Source], neuron: NeuronForm, pixels: bool) -> Folded:
-    """Per-channel integers of a unit; ``pixels`` says that its source is the u8 input.
+def fold(sources: list[Source], neuron: NeuronForm, units: Units, channels: int = 1) -> Folded:
+    """Per-channel integers of a unit of at least ``channels`` channels (more where a source has more).
 
     Gradients reach batch norm through ``multiplier`` and ``bias`` by straight-through rounding, such that
     delta * (integer membrane - threshold) has the derivative of the real membrane.
     """
-    channels = max(s.gain.numel() for s in sources)
+    channels = max(channels, *(s.gain.numel() for s in sources))
     main = sources[0].gain.detach().abs().expand(channels)
-    headroom = CURRENT_LIMIT / max(sum(s.reach for s in sources), 1.0)
-    fraction = 0 if pixels else min(FRACTION_BITS, max(0, math.floor(math.log2(headroom))))
-    limit = PIXEL_THRESHOLD_LIMIT if pixels else SPIKE_THRESHOLD_LIMIT
-    delta = (main / 2**fraction).clamp(neuron.threshold / limit, neuron.threshold / THRESHOLD_FLOOR)
+    headroom = units.current_limit / max(sum(s.reach for s in sources), 1.0)
+    fraction = min(units.fraction_bits, max(0, math.floor(math.log2(headroom))))
+    lowest, highest = neuron.threshold / units.threshold_limit, neuron.threshold / THRESHOLD_FLOOR
+    delta = (main / 2**fraction).clamp(lowest, highest)
     multiplier = torch.stack([round_ste(s.gain.expand(channels) / delta) for s in sources])
     offset: Tensor = sum((s.offset for s in sources), torch.zeros_like(delta))
     bias = round_ste(offset.expand(channels) / delta)
     threshold = (neuron.threshold / delta).round()
+    if units.counted:
+        threshold = _counted_threshold(neuron, delta)
     return Folded(multiplier, bias, threshold, _membrane_shift(neuron, threshold, delta), delta)
+
+
+def _counted_threshold(neuron: NeuronForm, delta: Tensor) -> Tensor:
+    """The least integer membrane that fires, where currents are exact."""
+    level = (neuron.threshold / delta).double()
+    nearest = level.round()
+    level = torch.where((level - nearest).abs() < 1e-6 * nearest, nearest, level)  # float32 has rounded delta
+    return (level.ceil() if neuron.reaching else level.floor() + 1).to(delta.dtype)
 
 
 def _membrane_shift(neuron: NeuronForm, threshold: Tensor, delta: Tensor) -> Tensor:

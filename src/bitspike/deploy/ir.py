@@ -5,7 +5,8 @@ Every edge carries one value per time step with shape (C, H, W), C channels, hei
 * ``input``: the u8 samples minus their per-channel zero point, a signed number;
 * ``spikes``: 0 or 1;
 * ``counts``: small non-negative integers (sums of spikes), at most 255;
-* ``current``: 32-bit signed sums, only ever read by a :class:`Lif`.
+* ``current``: 32-bit signed sums, read by what makes spikes or a stream of them;
+* ``stream``: fixed-point numbers of 2 to 24 bits, see :class:`Stream`.
 
 Nodes stand in topological order; ``graph.nodes[0]`` is the :class:`Input` and the last node the
 :class:`Readout`. What a graph computes is defined by ``deploy.reference``; ``deploy.check`` says which graphs
@@ -20,17 +21,41 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from .ir_stream import (
+    Concat,
+    Gate,
+    MatMul,
+    MaxPool,
+    Mix,
+    Product,
+    Reduce,
+    Stream,
+    StreamNode,
+    slide,
+    stream_shape,
+    stream_sources,
+)
+
 __all__ = [
     "Add",
     "Attention",
+    "Concat",
     "Conv",
+    "Firing",
+    "Gate",
     "Graph",
     "Input",
     "Lif",
     "Linear",
+    "MatMul",
+    "MaxPool",
+    "Mix",
     "Node",
     "OrPool",
+    "Product",
     "Readout",
+    "Reduce",
+    "Stream",
     "SumPool",
     "Weight",
     "largest_weight",
@@ -126,7 +151,7 @@ class OrPool:
 
 @dataclass(frozen=True)
 class SumPool:
-    """Sum over windows: average pooling whose division is folded into what follows."""
+    """Sum over windows: average pooling whose division is folded into what follows. Counts; of a stream a current."""
 
     source: int
     kernel: int
@@ -175,7 +200,8 @@ class Readout:
     odd: bool = False
 
 
-Node = Input | Conv | Linear | Lif | OrPool | SumPool | Add | Attention | Readout
+Firing = Lif | Mix  # nodes whose spikes a trace holds
+Node = Input | Conv | Linear | Lif | OrPool | SumPool | Add | Attention | Readout | StreamNode
 
 
 @dataclass
@@ -216,8 +242,10 @@ def sources(node: Node) -> tuple[int, ...]:
             return (node.left, node.right)
         case Attention():
             return (node.query, node.key, node.value)
-        case _:
+        case Conv() | Linear() | OrPool() | SumPool() | Readout():
             return (node.source,)
+        case _:
+            return stream_sources(node)
 
 
 def node_shapes(graph: Graph) -> list[tuple[int, int, int]]:
@@ -230,7 +258,7 @@ def node_shapes(graph: Graph) -> list[tuple[int, int, int]]:
             case Conv():
                 _, h, w = shapes[node.source]
                 m, _, kh, kw = node.weight.shape
-                shapes.append((m, _slide(h, kh, node.stride, node.padding), _slide(w, kw, node.stride, node.padding)))
+                shapes.append((m, slide(h, kh, node.stride, node.padding), slide(w, kw, node.stride, node.padding)))
             case Linear() | Readout():
                 shapes.append((node.weight.shape[0], 1, 1))
             case Lif():
@@ -240,17 +268,19 @@ def node_shapes(graph: Graph) -> list[tuple[int, int, int]]:
                 shapes.append(
                     (
                         c,
-                        _slide(h, node.kernel, node.stride, node.padding),
-                        _slide(w, node.kernel, node.stride, node.padding),
+                        slide(h, node.kernel, node.stride, node.padding),
+                        slide(w, node.kernel, node.stride, node.padding),
                     )
                 )
             case SumPool():
                 c, h, w = shapes[node.source]
-                shapes.append((c, _slide(h, node.kernel, node.stride, 0), _slide(w, node.kernel, node.stride, 0)))
+                shapes.append((c, slide(h, node.kernel, node.stride, 0), slide(w, node.kernel, node.stride, 0)))
             case Add():
                 shapes.append(shapes[node.left])
             case Attention():
                 shapes.append((shapes[node.value][0], *shapes[node.query][1:]))
+            case _:
+                shapes.append(stream_shape(node, [shapes[s] for s in sources(node)]))
     return shapes
 
 
@@ -262,7 +292,3 @@ def weight_type(bits: int, odd: bool) -> type[np.signedinteger[Any]]:
 def largest_weight(node: Conv | Linear | Readout) -> int:
     """The largest |weight| that the node's precision allows."""
     return 2**node.bits - 1 if node.odd or node.bits == 1 else 2 ** (node.bits - 1) - 1
-
-
-def _slide(size: int, kernel: int, stride: int, padding: int) -> int:
-    return (size + 2 * padding - kernel) // stride + 1

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 from ..encode import DirectEncoding
 from ..errors import LoweringError
-from ..layers import AvgPool, MaxPool
 from . import artifact, ir, reference
 from .check import Range, check, fits_int16
-from .exact import ExactModel, ExactReadout, ExactUnit, exact_model
+from .exact import ExactModel, exact_model
+from .lower_nodes import lowered
 
 __all__ = ["Artifact", "compile"]
 
@@ -78,67 +78,18 @@ def compile(
 
 def _graph(exact: ExactModel, encoding: DirectEncoding, frames: int, shape: tuple[int, ...]) -> ir.Graph:
     channels, height, width = shape
-    nodes: list[ir.Node] = [ir.Input(channels, height, width, frames, tuple(encoding.zero_point.tolist()))]
-    names = ["input"]
-    edge_of_step = [0]
-    for step, layer in zip(exact.steps[1:], exact.layers[1:], strict=True):
-        sources = tuple(edge_of_step[s] for s in step.sources)
-        if isinstance(layer, ExactUnit):
-            _append_unit(nodes, names, step.name, layer, sources)
-        elif isinstance(layer, ExactReadout):
-            height, width = ir.node_shapes(ir.Graph(encoding.time_steps, nodes))[sources[0]][1:]
-            nodes.append(_readout(layer, sources[0], torch.Size((height, width))))
-            names.append(step.name)
-        else:
-            nodes.append(_plain(step.module, sources))
-            names.append(step.name)
-        edge_of_step.append(len(nodes) - 1)
-    return ir.Graph(encoding.time_steps, nodes, names)
-
-
-def _append_unit(nodes: list[ir.Node], names: list[str], name: str, unit: ExactUnit, sources: tuple[int, ...]) -> None:
-    forms, folded = unit.integers()
-    edges = []
-    for position, (form, source) in enumerate(zip(forms, sources, strict=True)):
-        if form.weight is None:
-            edges.append(source)
-            continue
-        weight = _weight(name, form.weight, form.bits, form.odd)
-        if weight.ndim == 4:
-            nodes.append(ir.Conv(source, weight, form.bits, form.stride, form.padding, form.groups, form.odd))
-        else:
-            nodes.append(ir.Linear(source, weight, form.bits, form.odd))
-        names.append(f"{name}.currents.{position}")
-        edges.append(len(nodes) - 1)
-    nodes.append(
-        ir.Lif(
-            tuple(edges),
-            _int32(name, folded.multiplier),
-            _int32(name, folded.bias),
-            _int32(name, folded.threshold),
-            folded.membrane_shift.cpu().numpy().astype(np.uint8),
-            unit.form.membrane_bits,
-            unit.form.leak_shift,
-            unit.form.soft_reset,
-        )
+    graph = ir.Graph(
+        encoding.time_steps, [ir.Input(channels, height, width, frames, tuple(encoding.zero_point.tolist()))]
     )
-    names.append(name)
-
-
-def _readout(layer: ExactReadout, source: int, area: torch.Size) -> ir.Readout:
-    weight, bias, _ = layer.integers(area)
-    integers = _weight(layer.name, weight.integers, weight.bits, weight.odd)
-    return ir.Readout(source, integers, _int32(layer.name, bias), weight.bits, layer.readout.pool, weight.odd)
-
-
-def _plain(module: nn.Module | None, sources: tuple[int, ...]) -> ir.Node:
-    match module:
-        case MaxPool():
-            return ir.OrPool(sources[0], *(int(v) for v in (module.kernel_size, module.stride, module.padding)))  # type: ignore[arg-type]
-        case AvgPool():
-            return ir.SumPool(sources[0], int(module.kernel_size), int(module.stride))  # type: ignore[arg-type]
-        case _:
-            return ir.Add(*sources)
+    graph.names.append("input")
+    node_of_layer = [0]
+    edges = [exact.edge(0, [], shape)]
+    for index in range(1, len(exact.layers)):
+        read = [edges[s] for s in exact.sources[index]]
+        node = lowered(graph, exact.layers[index], [node_of_layer[s] for s in exact.sources[index]], read)
+        node_of_layer.append(node)
+        edges.append(exact.edge(index, read, ir.node_shapes(graph)[node]))
+    return graph
 
 
 def _rates(graph: ir.Graph, samples: NDArray[np.uint8]) -> list[float]:
@@ -147,27 +98,12 @@ def _rates(graph: ir.Graph, samples: NDArray[np.uint8]) -> list[float]:
 
 
 def _check_float32(graph: ir.Graph, ranges: list[Range]) -> None:
-    """Training-side exactness: every integer the torch forward holds must be below 2^24."""
-    for name, bounds in zip(graph.names, ranges, strict=True):
+    """Training-side exactness: every integer the torch forward holds must be below 2^24; sums of streams are in float64."""
+    for node, name, bounds in zip(graph.nodes, graph.names, ranges, strict=True):
+        if isinstance(node, ir.Reduce | ir.SumPool | ir.Readout) and ranges[node.source].kind == "stream":
+            continue
         low = bounds.low if bounds.potential_low is None else bounds.potential_low
         high = bounds.high if bounds.potential_high is None else bounds.potential_high
         reach = int(max(-low.min(), high.max()))
         if reach >= FLOAT32_EXACT:
             raise LoweringError(f"{name!r} reaches {reach}, beyond the 2^24 that the exact training forward can hold")
-
-
-def _weight(name: str, values: Tensor, bits: int, odd: bool) -> ir.Weight:
-    array = values.detach().float().cpu().numpy()
-    dtype = ir.weight_type(bits, odd)
-    weight = array.astype(dtype)
-    if not np.array_equal(weight, array):
-        wrong = array[weight != array][0]
-        raise LoweringError(f"{name!r} has a weight of {wrong:g}, accepted: integers of {np.iinfo(dtype).bits} bits")
-    return weight
-
-
-def _int32(name: str, values: Tensor) -> NDArray[np.int32]:
-    array = values.detach().double().cpu().numpy()
-    if not np.isfinite(array).all() or np.abs(array).max(initial=0) >= 2**31:
-        raise LoweringError(f"{name!r} has a parameter of {np.abs(array).max()}, beyond 32 bits")
-    return array.astype(np.int32)

@@ -12,6 +12,7 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from . import ir
+from .reference_stream import run_stream_node
 
 __all__ = ["Result", "lif", "run"]
 
@@ -20,7 +21,7 @@ Array = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Result:
-    """``logits`` (N, classes) int32; ``steps`` (T, N, classes) int32; ``spikes``: Lif node index -> (T, N, C, H, W)."""
+    """``logits`` (N, classes) int32; ``steps`` (T, N, classes) int32; ``spikes``: Lif or Mix node index -> (T, N, C, H, W)."""
 
     logits: NDArray[np.int32]
     steps: NDArray[np.int32]
@@ -47,7 +48,6 @@ def run(graph: ir.Graph, samples: NDArray[np.uint8]) -> Result:
                     for m, s in zip(node.multiplier, node.sources, strict=True)
                 )
                 edges.append(lif(np.asarray(current), node))
-                spikes[index] = edges[-1].astype(np.uint8)
             case ir.OrPool():
                 edges.append(_windows(edges[node.source], node.kernel, node.stride, node.padding).max((-2, -1)))
             case ir.SumPool():
@@ -60,6 +60,10 @@ def run(graph: ir.Graph, samples: NDArray[np.uint8]) -> Result:
                 source = edges[node.source]
                 features = source.sum((-2, -1)) if node.pool else _flat(source)
                 edges.append(features @ node.weight.T.astype(np.int64) + node.bias)
+            case _:
+                edges.append(run_stream_node(node, edges))
+        if isinstance(node, ir.Firing):
+            spikes[index] = edges[-1].astype(np.uint8)
     steps = edges[-1]
     return Result(steps.sum(0).astype(np.int32), steps.astype(np.int32), spikes)
 

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
 
 __all__ = ["build_graph", "describe", "parse_meta"]
 
+REDUCE_AXES = ("channels", "tokens", "both")  # option 1, 2, 3 of a Reduce
+TRANSPOSES = ("none", "left", "right")  # option 0, 1, 2 of a MatMul
+
 
 def parse_meta(body: bytes | None) -> dict[str, Any]:
     """The META section as a dict; ArtifactError if it is not one JSON object in UTF-8."""
@@ -52,9 +55,21 @@ def describe(raw: dict[str, Any], source_shapes: list[tuple[int, int, int]]) -> 
             node |= {"membrane_shift": shift.astype(np.uint8), "membrane_bits": raw["bits"]}
             node |= {"leak_shift": raw["option"], "soft_reset": raw["soft_reset"]}
             node["fits_int16"] = np.frombuffer(raw["fits_int16"], np.bool_).copy()
+        case "Stream":
+            *multipliers, bias, shift = params
+            steps = raw["option"]
+            node |= {"multiplier": np.stack(multipliers).reshape(-1, steps, m), "bias": bias, "bits": raw["bits"]}
+            node |= {"shift": shift.astype(np.uint8)}
+        case "Mix":
+            weight, threshold = params
+            node |= {"weight": weight.reshape(len(threshold), -1), "threshold": threshold}
         case "Attention":
             node |= {"heads": raw["groups"]}
-        case "OrPool" | "SumPool":
+        case "Reduce":
+            node |= {"heads": raw["groups"], "axis": REDUCE_AXES[raw["option"] - 1]}
+        case "MatMul":
+            node |= {"heads": raw["groups"], "transpose": TRANSPOSES[raw["option"]]}
+        case "OrPool" | "SumPool" | "MaxPool":
             node |= {"kernel": raw["kernel"][0], "stride": raw["stride"], "padding": raw["padding"]}
         case "Readout":
             node |= {"bias": params[0], "pool": raw["option"] == 1}
@@ -90,11 +105,27 @@ def _node(node: dict[str, Any]) -> ir.Node:
             return ir.Lif(node["sources"], **fields(*names))
         case "OrPool":
             return ir.OrPool(source, **fields("kernel", "stride", "padding"))
+        case "MaxPool":
+            return ir.MaxPool(source, **fields("kernel", "stride", "padding"))
         case "SumPool":
             return ir.SumPool(source, **fields("kernel", "stride"))
         case "Add":
             return ir.Add(*node["sources"])
+        case "Gate":
+            return ir.Gate(*node["sources"])
+        case "Product":
+            return ir.Product(*node["sources"])
         case "Attention":
             return ir.Attention(*node["sources"], **fields("heads"))
+        case "Stream":
+            return ir.Stream(node["sources"], **fields("multiplier", "bias", "shift", "bits"))
+        case "Reduce":
+            return ir.Reduce(source, **fields("heads", "axis"))
+        case "MatMul":
+            return ir.MatMul(*node["sources"], **fields("heads", "transpose"))
+        case "Concat":
+            return ir.Concat(node["sources"])
+        case "Mix":
+            return ir.Mix(source, **fields("weight", "threshold"))
         case _:
             return ir.Readout(source, **fields("weight", "bias", "bits", "pool", "odd"))

@@ -133,7 +133,7 @@ class Network:
         return steps[0] if single else np.ascontiguousarray(np.swapaxes(steps, 0, 1))
 
     def trace(self, x: ArrayLike) -> dict[str, NDArray[np.uint8]]:
-        """Spikes, 0 or 1, of every Lif by name: uint8 (T, N, C, H, W); (T, C, H, W) for one sample."""
+        """Spikes, 0 or 1, of every Lif and Mix by name: uint8 (T, N, C, H, W); (T, C, H, W) for one sample."""
         samples, single = self._samples(x)
         lifs = self._lifs
         shapes = {name: (len(samples), self.time_steps, *self._layout[i]["shape"]) for name, i in lifs.items()}
@@ -143,7 +143,7 @@ class Network:
         return {name: s[0] if single else np.ascontiguousarray(np.swapaxes(s, 0, 1)) for name, s in spikes.items()}
 
     def rates(self, x: ArrayLike) -> dict[str, float]:
-        """Mean firing rate (spikes per neuron and step) of every Lif by name; NaN without samples."""
+        """Mean firing rate (spikes per neuron and step) of every Lif and Mix by name; NaN without samples."""
         samples, _ = self._samples(x)
         totals = dict.fromkeys(self._lifs, 0)
         shape = self.input_shape
@@ -158,7 +158,7 @@ class Network:
     def profile(self, x: ArrayLike, *, repeats: int = 20) -> dict[str, float]:
         """Seconds that each node takes for one sample on one thread, the least of ``repeats``.
 
-        The time of a Conv, Linear or Attention is part of the Lif that reads it.
+        The time of a Conv, Linear, Attention or MatMul is part of the node that reads it.
         """
         samples, _ = self._samples(x)
         if len(samples) != 1:
@@ -225,7 +225,7 @@ class Network:
     def fits_int16(self) -> dict[str, NDArray[np.bool_]]:
         """Per Lif and channel: does the membrane provably stay within 16 bits?"""
         nodes = self.nodes
-        return {name: nodes[i]["fits_int16"] for name, i in self._lifs.items()}
+        return {name: nodes[i]["fits_int16"] for name, i in self._lifs.items() if nodes[i]["op"] == "Lif"}
 
     @property
     def sources(self) -> list[tuple[int, ...]]:
@@ -272,7 +272,7 @@ class Network:
 
     @cached_property
     def _lifs(self) -> dict[str, int]:
-        return {self.names[i]: i for i, node in enumerate(self._layout) if node["op"] == "Lif"}
+        return {self.names[i]: i for i, node in enumerate(self._layout) if node["op"] in ("Lif", "Mix")}
 
     def _samples(self, x: ArrayLike) -> tuple[NDArray[np.uint8], bool]:
         """Samples as contiguous rows (N, values), and whether ``x`` was a single one."""

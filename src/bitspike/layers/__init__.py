@@ -1,9 +1,11 @@
 """Blocks over sequences (T, N, ...): synapses that give currents, units that fire, pools and readouts."""
 
+from . import expand_modules as expand_modules  # says what attentions and streams consist of
 from .attention import MapsAttention, QKChannelAttention, QKTokenAttention, SpikingSelfAttention
 from .binary_attention import ChannelMapAttention, TokenMapAttention
 from .block import PostActivationBlock, PreActivationBlock, SpikingMLP
 from .column import ColumnConvBN, ColumnPool
+from .expand import Copies, Heads, Mask, MatrixProduct, Mean, Multiplication, Scaling, SelfAttention, SpikeSums
 from .global_local import GlobalLocalConv, StagedTokenizer, local_conv
 from .heads import TwoHeads
 from .norm import SequenceBatchNorm
@@ -21,7 +23,7 @@ from .tokenizer import (
     SpikePool,
     SpikeTokenizer,
 )
-from .trace import Step, trace
+from .trace import Operation, Step, expands, is_readout, trace
 from .unit import Current, SpikingUnit, gather_current
 from .weighted import SpikeConv2d, SpikeLinear
 
@@ -33,16 +35,23 @@ __all__ = [
     "ColumnPool",
     "ConvBN",
     "Convolution",
+    "Copies",
     "Current",
     "CurrentPool",
     "CurrentTokenizer",
     "GlobalLocalConv",
+    "Heads",
     "KeySalience",
     "LearnedSalience",
     "LinearBN",
     "MapsAttention",
+    "Mask",
+    "MatrixProduct",
     "MaxPool",
+    "Mean",
+    "Multiplication",
     "OneStream",
+    "Operation",
     "PostActivationBlock",
     "PreActivationBlock",
     "QKChannelAttention",
@@ -50,11 +59,14 @@ __all__ = [
     "Readout",
     "ReversibleBlock",
     "SaccadicAttention",
+    "Scaling",
+    "SelfAttention",
     "SequenceBatchNorm",
     "ShortcutTokenizer",
     "SpikeConv2d",
     "SpikeLinear",
     "SpikePool",
+    "SpikeSums",
     "SpikeTokenizer",
     "SpikingMLP",
     "SpikingSelfAttention",
@@ -65,7 +77,9 @@ __all__ = [
     "TokenMapAttention",
     "TwoHeads",
     "TwoStreams",
+    "expands",
     "gather_current",
+    "is_readout",
     "local_conv",
     "mean_over_time",
     "trace",

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 
 from ..errors import ConfigError
 from .synapse import ConvBN
-from .tokenizer import CurrentTokenizer, NeuronFactory, SpikeTokenizer
+from .tokenizer import NeuronFactory
 from .unit import SpikingUnit
 
 __all__ = ["PostActivationBlock", "PreActivationBlock", "SpikingMLP"]
@@ -30,8 +30,6 @@ class SpikingMLP(nn.Module):
 class PostActivationBlock(nn.Module):
     """x + LIF(mixer(x)), then x + LIF(mlp(x)): spikes added to counts, up to two more a block (SEW; Spikformer)."""
 
-    no_integer_form = SpikeTokenizer.no_integer_form
-
     def __init__(self, mixer: nn.Module, mlp: nn.Module, neuron: NeuronFactory) -> None:
         super().__init__()
         self.mixer = mixer
@@ -46,8 +44,6 @@ class PostActivationBlock(nn.Module):
 
 class PreActivationBlock(nn.Module):
     """x + mixer(LIF(x)), then x + mlp(LIF(x)) on a stream of currents: every convolution reads spikes (Spikingformer)."""
-
-    no_integer_form = CurrentTokenizer.no_integer_form
 
     def __init__(self, mixer: nn.Module, mlp: nn.Module, neuron: NeuronFactory) -> None:
         super().__init__()

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from .pool import MaxPool
 from .synapse import ConvBN
-from .tokenizer import Convolution, CurrentTokenizer, Downsampling, NeuronFactory
+from .tokenizer import Convolution, Downsampling, NeuronFactory
 
 __all__ = ["GlobalLocalConv", "StagedTokenizer", "local_conv"]
 
@@ -41,8 +41,6 @@ class StagedTokenizer(nn.Module):
     Images (T, N, C, H, W) to currents (T, N, D, H', W'). The last currents are pooled, where ``plan`` says so, and begin a
     stream whose blocks put neurons in front of what they compute.
     """
-
-    no_integer_form = CurrentTokenizer.no_integer_form
 
     def __init__(
         self,

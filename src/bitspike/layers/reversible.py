@@ -70,8 +70,6 @@ class TwoStreams(nn.Module):
         gradient then, so losses on inner features or firing rates need "stored".
     """
 
-    no_integer_form = "it carries two residual streams of real-valued currents"
-
     def __init__(self, blocks: Sequence[ReversibleBlock], activations: str = "stored") -> None:
         super().__init__()
         if activations not in ACTIVATIONS:

@@ -89,8 +89,6 @@ class SpikeTokenizer(nn.Module):
     Images (T, N, C, H, W) to counts 0 to 2, (T, N, D, H', W').
     """
 
-    no_integer_form = "it begins a residual stream of counts, to which every block adds spikes"
-
     def __init__(
         self, in_channels: int, plan: Sequence[Convolution], neuron: NeuronFactory, downsampling: Downsampling
     ) -> None:
@@ -107,10 +105,6 @@ class SpikeTokenizer(nn.Module):
 
 class CurrentTokenizer(nn.Module):
     """Spikingformer's tokenizer: BN(conv(stack(x))). Images (T, N, C, H, W) to currents (T, N, D, H', W')."""
-
-    no_integer_form = (
-        "it begins a residual stream of real-valued currents, and shortcuts of integer graphs carry spikes"
-    )
 
     def __init__(
         self, in_channels: int, plan: Sequence[Convolution], neuron: NeuronFactory, downsampling: Downsampling
@@ -131,8 +125,6 @@ class ShortcutTokenizer(nn.Module):
     Images or counts (T, N, C, H, W) to counts 0 to 2, (T, N, D, H', W'). ``stem`` may be empty. Source: QKFormer, arXiv
     2403.16552 (SPEDS).
     """
-
-    no_integer_form = SpikeTokenizer.no_integer_form
 
     def __init__(
         self,

@@ -18,6 +18,7 @@ from torch import Tensor, nn
 
 from .. import engine
 from ..deploy import ir, reference
+from .stream_operations import matrix_products
 
 __all__ = ["AgreementRow", "agreement_table", "exact_outputs"]
 
@@ -89,7 +90,7 @@ def agreement_table(
 @torch.no_grad()
 def exact_outputs(exact: nn.Module, graph: ir.Graph, samples: Samples) -> Outputs:
     """Logits and spikes of an exact torch model, the spikes observed where its units fire."""
-    index = {name: i for i, name in enumerate(graph.names) if isinstance(graph.nodes[i], ir.Lif)}
+    index = {name: i for i, name in enumerate(graph.names) if isinstance(graph.nodes[i], ir.Firing)}
     spikes: dict[int, NDArray[np.uint8]] = {}
 
     def observe(name: str) -> Callable[[nn.Module, Any, Tensor], None]:
@@ -112,7 +113,7 @@ def exact_outputs(exact: nn.Module, graph: ir.Graph, samples: Samples) -> Output
 
 def named_trace(network: engine.Network, graph: ir.Graph, samples: Samples) -> dict[int, NDArray[np.uint8]]:
     """The engine's trace by node index."""
-    lifs = [i for i, node in enumerate(graph.nodes) if isinstance(node, ir.Lif)]
+    lifs = [i for i, node in enumerate(graph.nodes) if isinstance(node, ir.Firing)]
     return dict(zip(lifs, network.trace(samples).values(), strict=True))
 
 
@@ -184,13 +185,15 @@ def _affordable(graph: ir.Graph) -> int:
         if isinstance(node, ir.Attention):
             tokens = sum(math.prod(shapes[s][1:]) for s in (node.query, node.key))
             dense += shapes[node.query][0] * (shapes[node.value][0] // node.heads) * tokens
+        elif isinstance(node, ir.MatMul):
+            dense += matrix_products(node, shapes)
     return max(4, min(256, REFERENCE_OPERATIONS // max(dense * graph.time_steps, 1)))
 
 
 def _spike_bytes(graph: ir.Graph) -> int:
     shapes = ir.node_shapes(graph)
     return graph.time_steps * sum(
-        math.prod(s) for s, n in zip(shapes, graph.nodes, strict=True) if isinstance(n, ir.Lif)
+        math.prod(s) for s, n in zip(shapes, graph.nodes, strict=True) if isinstance(n, ir.Firing)
     )
 
 

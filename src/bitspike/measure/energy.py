@@ -14,7 +14,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .operations import LayerOperations
+from .operation_rows import LayerOperations
 
 __all__ = ["ENERGY_MODELS", "EnergyModel", "EnergyRow", "estimate_energy"]
 
@@ -28,6 +28,7 @@ INT8_MULTIPLY = 0.2
 SRAM_PER_BIT = 20 / 64  # 32 kB cache, 20 pJ per 64-bit access
 
 PIXEL_BITS = 8
+STREAM_FACTOR_BITS = 16
 UPDATE_ADDITIONS = 4  # leak, current, bias, comparison with the threshold
 SPIKING, FP32, INT8 = "spiking", "non-spiking fp32, one pass", "non-spiking int8, one pass"
 
@@ -77,8 +78,8 @@ class EnergyRow:
 _TRAFFIC = (
     "Memory is a 32 kB SRAM at 20 pJ per 64 bits (0.3125 pJ per bit), read and write alike. Spikes are 1 bit, pixels 8 "
     "bits; each value is written once and read once by every layer that uses it; a membrane is read and written at "
-    "every update at its stored bits. Partial sums stay in registers. Activations of the non-spiking networks have the "
-    "width of their arithmetic. "
+    "every update at its stored bits, a value of a stream written and read once. Partial sums stay in registers. "
+    "Activations of the non-spiking networks have the width of their arithmetic. "
 )
 
 ENERGY_MODELS = (
@@ -97,7 +98,8 @@ ENERGY_MODELS = (
         source=f"{HOROWITZ}: int8 add 0.03 pJ, int32 add 0.1 pJ, int8 multiply 0.2 pJ; fp32 as above",
         assumption="Integer arithmetic at the stored bits: an addition is as wide as its accumulator must be (linear "
         "between the two published widths, proportional below 8 bits), a multiplication scales with the product of both "
-        "widths; a neuron update is four 32-bit additions; memory is free.",
+        "widths; a neuron update is four 32-bit additions, a value of a stream one multiplication by 16 bits and one 32-bit "
+        "addition for each of its sources; memory is free.",
         integers=True,
         weight_traffic=None,
     ),
@@ -170,6 +172,8 @@ def _compute(model: EnergyModel, network: str, row: LayerOperations) -> float:
         return row.synaptic * (FLOAT_MAC if row.kind == "mac" else FLOAT_ADD)
     accumulate = add_energy(accumulator_bits(row)) if row.kind != "neuron" else 0.0
     multiply = multiply_energy(PIXEL_BITS, row.bits) if row.kind == "mac" else 0.0
+    if row.kind == "stream":
+        return row.updates * row.fan_in * (multiply_energy(STREAM_FACTOR_BITS, row.bits) + INT32_ADD)
     return row.synaptic * (accumulate + multiply) + row.updates * UPDATE_ADDITIONS * INT32_ADD
 
 

@@ -8,13 +8,15 @@ A layer that reads the u8 input multiplies ("mac"); with a static sample it runs
 counts, zero or not. A layer that reads spikes accumulates ("ac"). A pooled readout is counted as one whose weights
 every pixel shares: each spike meets ``classes`` weights. Sums of spikes in pools are not counted.
 
+A product of two matrices of spikes adds one for each pair of spikes that meet, a sum of spikes one for each spike. A
+stream multiplies and adds once for each of its sources. Masks, and pools of streams, are not counted.
+
 An attention first counts, per head and step, the coincidences of key and value spikes, and then adds one row of these
 counts for each query spike: both are its operations. The counts stand where a layer's weights do, anew at each step.
 """
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -25,6 +27,8 @@ from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 
 from ..deploy import ir
+from .operation_rows import LayerOperations
+from .stream_operations import matched_pairs, stream_edge, stream_rows
 
 __all__ = ["LayerOperations", "SpikeTotals", "count_operations", "operations_of", "spike_totals"]
 
@@ -32,40 +36,11 @@ Spikes = NDArray[Any]
 
 
 @dataclass(frozen=True)
-class LayerOperations:
-    """Operations of one layer per sample, over all T steps.
-
-    kind: "mac" (u8 input), "ac" (spikes), "shortcut" (spikes added to a current as they are) or "neuron".
-    rate: spikes per site and step, of the layer's source, or of the neurons themselves; None for the u8 input.
-    single_pass: multiply-accumulates of the same layer in a non-spiking network that runs once.
-    reads: values read from the source edge; writes: values written to the layer's own edge (neurons only).
-    odd: weights are the odd numbers up to 2^bits - 1, which one bit more would hold as they are.
-    """
-
-    name: str
-    kind: str
-    dense: int
-    synaptic: float
-    single_pass: int
-    updates: int
-    rate: float | None
-    bits: int
-    fan_in: int
-    weights: int
-    steps: int
-    reads: int
-    writes: int
-    odd: bool = False
-
-    def as_dict(self) -> dict[str, Any]:
-        return dataclasses.asdict(self)
-
-
-@dataclass(frozen=True)
 class SpikeTotals:
     """Per spike or count edge: spikes (C, H, W) summed over T and ``samples`` samples.
 
-    ``coincidences``: per Attention node, pairs of a key and a value spike in one head, token and step, summed likewise.
+    ``coincidences``: per Attention node, pairs of a key and a value spike in one head, token and step, summed likewise; per
+    MatMul node, pairs of spikes that it multiplies.
     """
 
     samples: int
@@ -74,7 +49,7 @@ class SpikeTotals:
 
 
 def count_operations(graph: ir.Graph, trace: Mapping[int, Spikes]) -> list[LayerOperations]:
-    """Mean operations per sample; trace: Lif node index -> spikes (T, N, C, H, W), 0 or 1."""
+    """Mean operations per sample; trace: Lif or Mix node index -> spikes (T, N, C, H, W), 0 or 1."""
     return operations_of(graph, [spike_totals(graph, trace)])
 
 
@@ -89,11 +64,15 @@ def spike_totals(graph: ir.Graph, trace: Mapping[int, Spikes]) -> SpikeTotals:
         match node:
             case ir.Attention():
                 coincidences[index] = _coincidences(edges[node.key], edges[node.value], node.heads)
-            case ir.Lif():
+            case ir.MatMul():
+                coincidences[index] = matched_pairs(node, edges[node.left], edges[node.right])
+            case ir.Lif() | ir.Mix():
                 edges[index] = np.asarray(trace[index])
+            case ir.Gate() | ir.Concat():
+                stream_edge(node, index, edges)
             case ir.OrPool():
                 edges[index] = _windows(edges[node.source], node.kernel, node.stride, node.padding).max((-2, -1))
-            case ir.SumPool():
+            case ir.SumPool() if node.source in edges:
                 windows = _windows(edges[node.source], node.kernel, node.stride, 0)
                 edges[index] = windows.sum((-2, -1), dtype=np.uint8)
             case ir.Add():
@@ -117,12 +96,17 @@ def operations_of(graph: ir.Graph, parts: Iterable[SpikeTotals]) -> list[LayerOp
             case ir.Conv() | ir.Linear() | ir.Readout():
                 rows.append(_synapse(graph, name, node, shapes[node.source], shapes[index], means.get(node.source)))
             case ir.Attention():
-                coincidences = sum(p.coincidences[index] for p in parts) / samples
-                rows.append(_attention(graph, name, node, shapes, means, coincidences))
+                rows.append(_attention(graph, name, node, shapes, means, _mean_pairs(parts, index, samples)))
             case ir.Lif():
                 rows += _shortcuts(graph, name, node, means)
                 rows.append(_neurons(graph, name, node, shapes[index], means[index]))
+            case ir.Stream() | ir.Reduce() | ir.MatMul() | ir.Product() | ir.Mix():
+                rows += stream_rows(graph, index, shapes, means, _mean_pairs(parts, index, samples))
     return rows
+
+
+def _mean_pairs(parts: list[SpikeTotals], index: int, samples: int) -> float:
+    return sum(p.coincidences.get(index, 0) for p in parts) / samples
 
 
 def fan_out(node: ir.Conv | ir.Linear | ir.Readout, shape: tuple[int, int, int]) -> NDArray[np.int64]:
@@ -157,13 +141,13 @@ def _synapse(
         once = single = node.weight.size * output[1] * output[2]
     else:
         once, single = node.weight.shape[0] * sites, node.weight.size
-    pixels = spikes is None
-    steps = graph.input.frames if pixels else graph.time_steps
+    numbers = spikes is None  # pixels, or a stream
+    steps = graph.input.frames if node.source == 0 else graph.time_steps
     meets = fan_out(node, shape)
     synaptic = float(meets.sum() * shape[0] * steps) if spikes is None else float((spikes * meets).sum())
     return LayerOperations(
         name=name,
-        kind="mac" if pixels else "ac",
+        kind="mac" if numbers else "ac",
         dense=once * steps,
         synaptic=synaptic,
         single_pass=single,
@@ -255,7 +239,7 @@ def _neurons(
 
 
 def _lifs(graph: ir.Graph) -> list[int]:
-    return [i for i, node in enumerate(graph.nodes) if isinstance(node, ir.Lif)]
+    return [i for i, node in enumerate(graph.nodes) if isinstance(node, ir.Firing)]
 
 
 def _windows(x: Spikes, kernel: int, stride: int, padding: int) -> Spikes:

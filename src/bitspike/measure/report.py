@@ -14,7 +14,7 @@
     artifact_bytes    int, where there is no "artifact"
     size              {rule, parameters, bytes, fp32_bytes, rows: [{name, kind, parameters, bits, bytes}]}
     operations        [{name, kind, dense, synaptic, single_pass, updates, rate, bits, fan_in, weights, steps, reads,
-                      writes}] with kind mac, ac, shortcut or neuron;   operation_samples: int
+                      writes}] with kind mac, ac, shortcut, neuron or stream;   operation_samples: int
     energy            [{model, technology, source, assumption, network, compute_j, memory_j, total_j}]
     latency           [{name, runtime, batch, threads, clock, rounds, median_s, minimum_s, maximum_s, dropped, ratio,
                       setting, file_bytes or null, agreement, compared}];   latency_note: text
@@ -155,7 +155,7 @@ def _figures(result: Mapping[str, Any]) -> dict[str, str]:
         figures |= _curves(history)
     if result.get("allocation"):
         figures["allocation"] = allocation_figure(result["allocation"])
-    synapses = [row for row in result.get("operations", []) if row["kind"] != "neuron"]
+    synapses = [row for row in result.get("operations", []) if row["kind"] not in ("neuron", "stream")]
     if synapses:
         figures["operations"] = plots.bar_pairs(
             [row["name"] for row in synapses],

@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from ..deploy import ir
 from ..deploy.check import Range, check
+from .torch_streams import MixedNeurons, StreamSum, stream_operation
 
 __all__ = ["torch_network"]
 
@@ -41,7 +42,12 @@ class _TorchNetwork(nn.Module):
         for index, node in enumerate(graph.nodes):
             match node:
                 case ir.Lif():
-                    self.layers[str(index)] = _Neurons(graph, node, ranges[index], self.frames)
+                    self.layers[str(index)] = _Neurons(graph, node, ranges[index])
+                case ir.Stream():
+                    repeated = [_repeated(graph, source) for source in node.sources]
+                    self.layers[str(index)] = StreamSum(graph, node, _current, repeated)
+                case ir.Mix():
+                    self.layers[str(index)] = MixedNeurons(graph, node, _current, _repeated(graph, node.source))
                 case ir.Readout():
                     self.layers[str(index)] = _linear(node.weight, None)
                     self.bias = nn.Buffer(torch.from_numpy(node.bias * graph.time_steps).float())
@@ -55,9 +61,9 @@ class _TorchNetwork(nn.Module):
                 case ir.Input():
                     edges.append(pixels - self.zero_point)
                 case ir.Conv() | ir.Linear():
-                    edges.append(edges[node.source])  # computed by the Lif that reads it
-                case ir.Lif():
-                    edges.append(self.layers[str(index)]([edges[s] for s in node.sources]))
+                    edges.append(edges[node.source])  # computed by what reads it
+                case ir.Lif() | ir.Stream() | ir.Mix():
+                    edges.append(self.layers[str(index)]([edges[s] for s in ir.sources(node)]))
                 case ir.OrPool():
                     edges.append(F.max_pool2d(edges[node.source], node.kernel, node.stride, node.padding))
                 case ir.SumPool():
@@ -70,13 +76,22 @@ class _TorchNetwork(nn.Module):
                     features = edges[node.source].unflatten(0, (self.time_steps, -1)).sum(0)
                     features = features.sum((2, 3)) if node.pool else features.flatten(1)
                     return self.layers[str(index)](features) + self.bias
+                case _:
+                    edges.append(stream_operation(node, [edges[s] for s in ir.sources(node)]))
         raise AssertionError("a graph ends with its readout")
+
+
+def _repeated(graph: ir.Graph, source: int) -> bool:
+    """Whether the edge is the same at every step, and kept once: the static input, and what weighs it."""
+    node = graph.nodes[source]
+    origin = node.source if isinstance(node, ir.Conv | ir.Linear) else source
+    return origin == 0 and graph.input.frames == 1
 
 
 class _Neurons(nn.Module):
     """A Lif with the convolutions it reads; multiplier and bias live in their weights."""
 
-    def __init__(self, graph: ir.Graph, node: ir.Lif, bounds: Range, frames: int) -> None:
+    def __init__(self, graph: ir.Graph, node: ir.Lif, bounds: Range) -> None:
         super().__init__()
         self.time_steps = graph.time_steps
         self.currents = nn.ModuleList()
@@ -85,9 +100,7 @@ class _Neurons(nn.Module):
         for source, multiplier in zip(node.sources, node.multiplier, strict=True):
             self.currents.append(_current(graph.nodes[source], multiplier, bias))
             bias = None
-            origin = graph.nodes[source]
-            from_input = isinstance(origin, ir.Conv | ir.Linear) and origin.source == 0
-            self.repeated.append(from_input and frames == 1)
+            self.repeated.append(_repeated(graph, source))
         self.limit = float(2 ** (node.membrane_bits - 1) - 1)
         self.leak, self.soft = 2.0**-node.leak_shift if node.leak_shift else 0.0, node.soft_reset
         assert bounds.potential_low is not None and bounds.potential_high is not None

@@ -102,7 +102,8 @@ def bestformer(
         ``nn.Identity`` leaves it counts.
     streams: "two" reversible ones, or "one" (Spikingformer's blocks), which both heads read.
     activations: of two streams, "stored" or "rebuilt" in training, see ``layers.TwoStreams``.
-    It cannot be lowered: the streams carry real-valued currents. Raises ConfigError for values that make no network.
+    Deployed, the streams carry fixed-point numbers; a map of counts cannot be lowered.
+    Raises ConfigError for values that make no network.
     """
     check_depth(depth)
     for option, value, accepted in (("attention_map", attention_map, MAPS), ("streams", streams, STREAMS)):

@@ -90,7 +90,7 @@ def qkformer(
     embedding: how the stages come by their tokens: "cifar" (three stages that begin with all pixels), "imagenet" (three,
         from a quarter of the pixels along each axis) or "events" (two, from an eighth).
     neuron, attention_neuron: factories of the neurons everywhere, and directly behind the attention.
-    It cannot be lowered: convolutions read counts that grow with depth.
+    Convolutions read counts, up to two more with each block of a stage.
     Raises ConfigError for values that make no network.
     """
     if embedding not in EMBEDDINGS:

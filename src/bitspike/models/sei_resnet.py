@@ -5,7 +5,7 @@ only the abstract is known: it names "multiple shortcuts". Binary networks (Bi-R
 its own. Here that is done in two ways; spikes stay binary in both::
 
     sei_resnet        x_k = shortcut(x_{k-1}) + BN(conv(LIF(x_{k-1})))      a stream of real-valued currents
-    sei_resnet_spike  s_k = LIF(shortcut(s_{k-1}) + BN(conv(s_{k-1})))      shortcuts carry spikes; can be lowered
+    sei_resnet_spike  s_k = LIF(shortcut(s_{k-1}) + BN(conv(s_{k-1})))      shortcuts carry spikes, so all edges do
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from ..encode import DirectEncoding
 from ..errors import ConfigError
-from ..layers import ConvBN, Current, Readout, SpikingUnit
-from ..layers.norm import over_time
+from ..layers import AvgPool, ConvBN, Copies, Current, Readout, SpikingUnit, expands
+from ..layers.trace import Recorder, Traced
 from ..neurons import LIF, Neuron
 from ..ops import Rectangle
 from .registry import register_model
@@ -47,12 +46,15 @@ class PooledCopy(nn.Module):
     def __init__(self, copies: int) -> None:
         super().__init__()
         self.copies = copies
+        self.pool = AvgPool(2, ceil_mode=True)
 
     def forward(self, x: Tensor) -> Tensor:
-        return over_time(self._step, x)
+        return torch.cat([self.pool(x)] * self.copies, 2)
 
-    def _step(self, x: Tensor) -> Tensor:
-        return torch.cat([F.avg_pool2d(x, 2, ceil_mode=True)] * self.copies, 1)
+
+@expands(PooledCopy)
+def _pooled_copy(to: Recorder, name: str, module: PooledCopy, inputs: tuple[Traced, ...]) -> Traced:
+    return to.add(f"{name}.copies", Copies(module.copies), to.call(f"{name}.pool", module.pool, *inputs))
 
 
 class PooledConv(nn.Module):
@@ -60,10 +62,11 @@ class PooledConv(nn.Module):
 
     def __init__(self, in_channels: int, channels: int) -> None:
         super().__init__()
+        self.pool = AvgPool(2, ceil_mode=True)
         self.conv = ConvBN(in_channels, channels, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        out: Tensor = self.conv(over_time(lambda step: F.avg_pool2d(step, 2, ceil_mode=True), x))
+        out: Tensor = self.conv(self.pool(x))
         return out
 
 
@@ -89,8 +92,6 @@ class CurrentUnit(nn.Module):
 
 class CurrentStream(nn.Sequential):
     """A first convolution, units that add to its current, and neurons that turn the sum into spikes."""
-
-    no_integer_form = "it carries real-valued currents from unit to unit, and shortcuts of integer graphs carry spikes"
 
 
 class SpikeUnit(nn.Module):
@@ -135,7 +136,7 @@ def sei_resnet(
 
     downsampling: the shortcut where a stage halves the image: averages over 2x2 pixels, then "copy" (channels twice)
         or "conv" (a 1x1 convolution).
-    It cannot be lowered: currents between units are no integers yet.
+    Deployed, currents between units are fixed-point numbers; "conv", and sizes that it halves unevenly, cannot be lowered.
     Raises ConfigError for values that make no network.
     """
     if downsampling not in DOWNSAMPLINGS:
@@ -161,7 +162,7 @@ def sei_resnet_spike(
     input_scale: float = 1 / 255,
     neuron: NeuronFactory = self_ensemble_neuron,
 ) -> MultiShortcutResNet:
-    """The deployable form of :func:`sei_resnet`: shortcuts carry the incoming spikes to the unit's own current.
+    """A leaner form of :func:`sei_resnet` to deploy: shortcuts carry the incoming spikes to the unit's own current.
 
     Where a stage halves the image the shortcut is a 1x1 convolution with stride 2, as in ``resnet19``.
     Raises ConfigError for values that make no network.

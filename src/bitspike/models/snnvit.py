@@ -78,7 +78,7 @@ def snnvit(
         or "token", which is QKFormer's attention instead; the last two use ``attention_neuron``.
     alpha: what the spikes of a token's queries are multiplied by, "data" (those of the keys) or "learned" (a factor per head).
     stem: convolutions of the tokenizer, "global-local" or "plain". Other options as in ``spikformer``.
-    It cannot be lowered: the stream carries real-valued currents.
+    The stream carries currents; deployed, fixed-point numbers.
     Raises ConfigError for values that make no network.
     """
     for option, value, accepted in (

@@ -45,7 +45,7 @@ def spikformer(
     patch: how much smaller the tokenizer makes the image along an axis, 1 to 16, a power of two.
     downsampling: it pools "spikes" (as published) or "currents" (CML).
     neuron, attention_neuron: factories of the neurons everywhere, and directly behind the attention.
-    It cannot be lowered: convolutions read counts that grow with depth.
+    Convolutions read counts, up to two more with each block.
     Raises ConfigError for values that make no network.
     """
     check_depth(depth)

@@ -43,7 +43,7 @@ def spikingformer(
 ) -> SpikingTransformer:
     """Spikingformer-depth-dim; the defaults are the network for CIFAR-10. Options as in ``spikformer``.
 
-    It cannot be lowered: the stream carries real-valued currents.
+    The stream carries currents; deployed, fixed-point numbers.
     Raises ConfigError for values that make no network.
     """
     check_depth(depth)

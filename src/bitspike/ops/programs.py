@@ -71,4 +71,4 @@ def lif_program(rule: LifRule) -> LeakyProgram | str:
     if rule.reset not in KINDS or rule.temporal not in SPATIAL:
         return "the reset or the temporal gradient is not one of this library's"
     leak, kind, spatial = rule.leak.factor, KINDS[rule.reset], SPATIAL[rule.temporal]
-    return LeakyProgram(kind, rule.threshold, rule.surrogate, leak, rule.gain, rule.detach_reset, spatial)
+    return LeakyProgram(kind, rule.threshold, rule.surrogate, leak, rule.gain, bool(rule.detach_reset), spatial)

@@ -67,7 +67,8 @@ class Source:
     list_entries: int = 0
     largest_entry: int = 0
     plane_words: int = 0
-    current_bytes: list[int] = field(default_factory=lambda: [0, 0])
+    function_bytes: int = 0  # of static arrays inside functions
+    current_bytes: list[int] = field(default_factory=lambda: [0] * 4)
     unpackers: dict[str, str] = field(default_factory=dict)
 
     def call(self, *names: str) -> None:
@@ -75,7 +76,7 @@ class Source:
         self.helpers.update(names)
 
     def reserve_current(self, slot: int, values: int, ctype: str) -> None:
-        """Room for ``values`` numbers in the first or second array of currents."""
+        """Room for ``values`` numbers in one of the arrays of currents."""
         self.current_bytes[slot] = max(self.current_bytes[slot], values * WIDTHS[ctype])
 
     def weight(self, name: str, ctype: str, values: NDArray[np.int64]) -> str:

@@ -19,6 +19,7 @@ from . import tables
 from .code import Code, Source
 from .plan import LIST_ENTRIES, Plan
 from .rows import Adder, value
+from .sums import stream_current
 from .unpack import padded_planes, unpack_function
 
 __all__ = ["current_function"]
@@ -32,7 +33,9 @@ def current_function(source: Source, plan: Plan, index: int) -> None:
     if isinstance(node, ir.Attention):
         _attend(source, plan, index, node)
         return
-    assert isinstance(node, ir.Conv | ir.Linear)
+    if not isinstance(node, ir.Conv | ir.Linear):
+        stream_current(source, plan, index)
+        return
     conv = _as_conv(node, plan.shapes[node.source])
     channels = plan.shapes[index][0]
     if plan.kind(conv.source) == "input" or channels // conv.groups <= FEW_CHANNELS:

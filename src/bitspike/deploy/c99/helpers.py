@@ -48,6 +48,21 @@ static int32_t shift_right(int32_t v, uint32_t k)
 }
 """
 
+_VALUES = """\
+/* Value c of a stream's pixel, stored lowest byte first. */
+#define value16(pixel, c) ((int32_t)(((uint32_t)(pixel)[2 * (c)] | (uint32_t)(pixel)[2 * (c) + 1] << 8) ^ 0x8000u) - 0x8000)
+#define value32(pixel, c) signed32((uint32_t)(pixel)[4 * (c)] | (uint32_t)(pixel)[4 * (c) + 1] << 8 | \\
+    (uint32_t)(pixel)[4 * (c) + 2] << 16 | (uint32_t)(pixel)[4 * (c) + 3] << 24)
+"""
+
+_PUT_VALUE = """\
+static void put_value(uint8_t *pixel, uint32_t bytes, int32_t value)
+{
+    uint32_t i;
+    for (i = 0; i < bytes; i++) pixel[i] = (uint8_t)((uint32_t)value >> 8 * i & 0xffu);
+}
+"""
+
 _HIGHEST = """\
 /* Position of the highest set bit of v, v not 0. */
 #if defined(__GNUC__) && (defined(__ARM_FEATURE_CLZ) || defined(__x86_64__) || defined(__i386__) || \\
@@ -251,6 +266,8 @@ def _counting(lanes: int) -> str:
 HELPERS: dict[str, tuple[str, tuple[str, ...]]] = {
     "clear": (_CLEAR, ()),
     "signed32": (_INTEGERS, ()),
+    "values": (_VALUES, ("signed32",)),
+    "put_value": (_PUT_VALUE, ()),
     "shift_right": (_SHIFT, ()),
     "clip": (_CLIP, ()),
     "at_most": (_AT_MOST, ()),

@@ -80,9 +80,8 @@ def interface(plan: Plan, name: str, test: list[Table]) -> str:
         for index, node in enumerate(graph.nodes):
             if index == 0 or plan.kind(index) == "current":
                 continue
-            reads = isinstance(node, ir.Lif) and any(0 in _behind(plan, s) for s in node.sources)
-            code(f"node_{index}({'sample' if reads else ''});")
-            if isinstance(node, ir.Lif):
+            code(f"node_{index}({'sample' if plan.reads_input(index) else ''});")
+            if isinstance(node, ir.Firing):
                 code(f"layer_done({layer}u, edge_{index}, {plan.edges[index].bytes}u, crc);")
                 layer += 1
     if plan.streaming:
@@ -118,10 +117,6 @@ def interface(plan: Plan, name: str, test: list[Table]) -> str:
     return "\n".join(lines) + "\n" + code.text()
 
 
-def _behind(plan: Plan, index: int) -> tuple[int, ...]:
-    return ir.sources(plan.graph.nodes[index]) if plan.kind(index) == "current" else (index,)
-
-
 def _streaming(plan: Plan, name: str, code: Code, frame: int, classes: int) -> None:
     graph = plan.graph
     with code.function(f"void {name}_reset(void)"):
@@ -148,7 +143,7 @@ def header_text(plan: Plan, name: str) -> str:
     graph = plan.graph
     channels, height, width = plan.shapes[0]
     frames = graph.input.frames
-    layers = sum(isinstance(node, ir.Lif) for node in graph.nodes)
+    layers = sum(isinstance(node, ir.Firing) for node in graph.nodes)
     guard = f"{name}_H"
     defines = {
         "CHANNELS": channels,
@@ -161,7 +156,7 @@ def header_text(plan: Plan, name: str) -> str:
         "LAYERS": layers,
     }
     when = "step" if plan.streaming else "run"
-    spikes = ", ".join(f"{plan.edges[i].bytes}u" for i, n in enumerate(graph.nodes) if isinstance(n, ir.Lif))
+    spikes = ", ".join(f"{plan.edges[i].bytes}u" for i, n in enumerate(graph.nodes) if isinstance(n, ir.Firing))
     step = f"""
 /* One step at a time: membranes are kept between calls. frame: CHANNELS*HEIGHT*WIDTH bytes; logits_step: CLASSES values,
    which add up to the logits of a sequence. Call {name}_reset before a new sequence; {name}_run and {name}_self_test

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
+import math
 
 import numpy as np
 
+from ...errors import LoweringError
 from .. import ir
 from . import tables
 from .code import Source, unsigned
 from .neurons import membrane_type, neurons_function
+from .places import at_step, fill, here, pixels, slot_of, window
 from .plan import Plan
 from .rows import Adder, value
+from .streams import stream_function
 
 __all__ = ["node_function"]
 
@@ -32,16 +33,18 @@ def node_function(source: Source, plan: Plan, index: int, row_type: str) -> None
             _add(source, plan, index, node)
         case ir.Readout() as node:
             _readout(source, plan, index, node)
+        case _:
+            stream_function(source, plan, index)
 
 
 def _lif(source: Source, plan: Plan, index: int, node: ir.Lif) -> None:
     """Pixel by pixel and a chunk of steps at a time, so that only one pixel's currents exist."""
     code, (channels, height, width) = source.code, plan.shapes[index]
     edge, chunk = plan.edges[index], plan.chunk
-    slots = [_Slot(slot, s, plan.current_type(s), channels + 8, plan.repeats(s)) for slot, s in enumerate(node.sources)]
+    slots = [slot_of(plan, number, s, channels) for number, s in enumerate(node.sources)]
     for slot in slots:
         source.reserve_current(slot.number, slot.stride * (1 if slot.fixed else chunk), slot.ctype)
-    reads_input = any(ir.sources(plan.graph.nodes[s]) == (0,) for s in node.sources)
+    reads_input = plan.reads_input(index)
     with code.function(f"static void node_{index}({'const uint8_t *sample' if reads_input else 'void'})"):
         code("uint32_t y, x, t, s, c;")
         code("(void)s;")
@@ -53,69 +56,26 @@ def _lif(source: Source, plan: Plan, index: int, node: ir.Lif) -> None:
                 code(f"for (c = 0; c < {channels}u; c++) membrane[c] = 0;")
             for slot in slots:
                 if slot.fixed:
-                    _fill(source, plan, slot.node, slot.name)
+                    fill(source, plan, slot.node, slot.name)
             with code.loop("t", plan.steps // chunk):
                 if not all(slot.fixed for slot in slots):
                     with code.loop("s", chunk):
                         for slot in slots:
                             if not slot.fixed:
-                                _fill(source, plan, slot.node, f"({slot.name} + s * {slot.stride}u)")
+                                fill(source, plan, slot.node, f"({slot.name} + s * {slot.stride}u)")
                 to = f"edge_{index} + t * {chunk * edge.step}u + {at} * {edge.pixel}u"
                 currents = ", ".join(slot.name for slot in slots)
                 code(f"neurons_{index}({currents}, {membrane if plan.keeps_membranes else ''}{to});")
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """A source of a Lif: which array of currents it uses, with ``stride`` numbers from step to step."""
-
-    number: int
-    node: int
-    ctype: str
-    stride: int
-    fixed: bool
-
-    @property
-    def name(self) -> str:
-        return f"currents_{self.number}.{'narrow' if self.ctype == 'int16_t' else 'wide'}"
-
-
-def _fill(source: Source, plan: Plan, index: int, target: str) -> None:
-    """Write the statement that puts a Lif's source at this pixel and step into ``target``."""
-    code = source.code
-    if plan.kind(index) == "current":
-        pointers = ", ".join(_pointer(plan, s) for s in ir.sources(plan.graph.nodes[index]))
-        code(f"current_{index}({pointers}, y, x, {target});")
-        return
-    channels, _, width = plan.shapes[index]
-    pixel = f"{_pointer(plan, index)} + (y * {width}u + x) * {plan.edges[index].pixel}u"
-    term = value(plan.kind(index), pixel, "c")
-    code(f"for (c = 0; c < {channels}u; c++) {target}[c] = (int16_t){term};")
-
-
-def _pointer(plan: Plan, index: int) -> str:
-    """Where step t * chunk + s of an edge begins."""
-    step = f"(t * {plan.chunk}u + s)"
-    if index == 0:
-        node = plan.graph.input
-        frames = node.frames > 1 and not plan.streaming
-        return f"sample + {step} * {node.channels * node.height * node.width}u" if frames else "sample"
-    return f"edge_{index} + {step} * {plan.edges[index].step}u"
-
-
-def _at_step(plan: Plan, index: int) -> str:
-    """Where step t of a stored edge begins."""
-    return f"edge_{index} + t * {plan.edges[index].step}u"
 
 
 def _or_pool(source: Source, plan: Plan, index: int, node: ir.OrPool) -> None:
     code, pixel = source.code, plan.edges[index].pixel
     with code.function(f"static void node_{index}(void)"):
         code("uint32_t y, x, t, b, ky, kx, iy, ix;")
-        with code.loop("t", plan.steps), _pixels(source, plan, index):
-            code(f"uint8_t *to = {_here(plan, index)};")
+        with code.loop("t", plan.steps), pixels(source, plan, index):
+            code(f"uint8_t *to = {here(plan, index)};")
             code(f"for (b = 0; b < {pixel}u; b++) to[b] = 0;")
-            with _window(source, plan, node.source, node.kernel, node.stride, node.padding):
+            with window(source, plan, node.source, node.kernel, node.stride, node.padding):
                 code(f"for (b = 0; b < {pixel}u; b++) to[b] = (uint8_t)(to[b] | from[b]);")
 
 
@@ -123,10 +83,10 @@ def _sum_pool(source: Source, plan: Plan, index: int, node: ir.SumPool) -> None:
     code, channels = source.code, plan.shapes[index][0]
     with code.function(f"static void node_{index}(void)"):
         code("uint32_t y, x, t, c, ky, kx, iy, ix;")
-        with code.loop("t", plan.steps), _pixels(source, plan, index):
-            code(f"uint8_t *to = {_here(plan, index)};")
+        with code.loop("t", plan.steps), pixels(source, plan, index):
+            code(f"uint8_t *to = {here(plan, index)};")
             code(f"for (c = 0; c < {channels}u; c++) to[c] = 0;")
-            with _window(source, plan, node.source, node.kernel, node.stride, 0):
+            with window(source, plan, node.source, node.kernel, node.stride, 0):
                 term = value(plan.kind(node.source), "from", "c")
                 code(f"for (c = 0; c < {channels}u; c++) to[c] = (uint8_t)(to[c] + {term});")
 
@@ -135,10 +95,10 @@ def _add(source: Source, plan: Plan, index: int, node: ir.Add) -> None:
     code, channels = source.code, plan.shapes[index][0]
     with code.function(f"static void node_{index}(void)"):
         code("uint32_t y, x, t, c;")
-        with code.loop("t", plan.steps), _pixels(source, plan, index):
+        with code.loop("t", plan.steps), pixels(source, plan, index):
             for name, s in (("left", node.left), ("right", node.right)):
-                code(f"const uint8_t *{name} = {_here(plan, s)};")
-            code(f"uint8_t *to = {_here(plan, index)};")
+                code(f"const uint8_t *{name} = {here(plan, s)};")
+            code(f"uint8_t *to = {here(plan, index)};")
             left, right = value(plan.kind(node.left), "left", "c"), value(plan.kind(node.right), "right", "c")
             code(f"for (c = 0; c < {channels}u; c++) to[c] = (uint8_t)({left} + {right});")
 
@@ -149,10 +109,13 @@ def _readout(source: Source, plan: Plan, index: int, node: ir.Readout) -> None:
     channels, height, width = plan.shapes[node.source]
     classes, area = node.weight.shape[0], height * width
     source.reserve_current(0, classes, "int32_t")
+    if plan.kind(node.source) not in ("spikes", "counts"):
+        source.call("values")
+        _check_sums(plan, node)
     weight = node.weight if node.pool else _pixel_major(node.weight, channels, area)
     ctype, values = tables.stream(np.ascontiguousarray(weight.T), node.bits, node.odd)
     name = source.weight(f"weights_{index}", ctype, values)
-    pixel = f"{_at_step(plan, node.source)} + i * {edge.pixel}u"
+    pixel = f"{at_step(plan, node.source)} + i * {edge.pixel}u"
     term = value(plan.kind(node.source), pixel, "c")
     with code.function(f"static void node_{index}(void)"):
         code("uint32_t c, i, t, sum;")
@@ -174,37 +137,14 @@ def _readout(source: Source, plan: Plan, index: int, node: ir.Readout) -> None:
         adder.finish("logits_of")
 
 
+def _check_sums(plan: Plan, node: ir.Readout) -> None:
+    """Features of a stream are summed in 32 bits before they meet weights, some of which may be zero."""
+    bounds, area = plan.ranges[node.source], math.prod(plan.shapes[node.source][1:]) if node.pool else 1
+    most = int(max(-bounds.low.min(), bounds.high.max())) * area * plan.graph.time_steps
+    if most >= 2**31:
+        raise LoweringError(f"features of the Readout sum up to {most}, accepted in C: below 2^31")
+
+
 def _pixel_major(weight: ir.Weight, channels: int, area: int) -> ir.Weight:
     """(classes, C, pixels) -> (classes, pixels, C), flattened."""
     return weight.reshape(-1, channels, area).transpose(0, 2, 1).reshape(len(weight), -1)
-
-
-@contextmanager
-def _pixels(source: Source, plan: Plan, index: int) -> Iterator[None]:
-    """Loops over the pixels of a node's edge."""
-    _, height, width = plan.shapes[index]
-    code = source.code
-    with code.block(f"for (y = 0; y < {height}u; y++)"), code.block(f"for (x = 0; x < {width}u; x++)"):
-        yield
-
-
-def _here(plan: Plan, index: int) -> str:
-    """Pixel (y, x) of an edge at step t."""
-    return f"{_at_step(plan, index)} + (y * {plan.shapes[index][2]}u + x) * {plan.edges[index].pixel}u"
-
-
-@contextmanager
-def _window(source: Source, plan: Plan, index: int, kernel: int, stride: int, padding: int) -> Iterator[None]:
-    """Loops over the pixels of a pooling window; sets ``from``."""
-    code, (_, height, width) = source.code, plan.shapes[index]
-    with code.block(f"for (ky = 0; ky < {kernel}u; ky++)"):
-        code(f"iy = y * {stride}u + ky - {padding}u;")
-        if padding:
-            code(f"if (iy >= {height}u) continue;")
-        with code.block(f"for (kx = 0; kx < {kernel}u; kx++)"):
-            code("const uint8_t *from;")
-            code(f"ix = x * {stride}u + kx - {padding}u;")
-            if padding:
-                code(f"if (ix >= {width}u) continue;")
-            code(f"from = {_at_step(plan, index)} + (iy * {width}u + ix) * {plan.edges[index].pixel}u;")
-            yield

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...errors import LoweringError
 from .. import ir
 from ..check import Range, check
 
 __all__ = ["Edge", "Footprint", "Plan", "make_plan", "sample_shape"]
 
 MAX_CHUNK = 4
+VALUE_BYTES = {"counts": 1, "stream16": 2, "stream32": 4}
 LIST_ENTRIES = 256  # a list of spikes is counted once it has this many entries and the next pixel might not fit
 
 
@@ -17,7 +19,7 @@ LIST_ENTRIES = 256  # a list of spikes is counted once it has this many entries 
 class Edge:
     """One stored edge: steps x height x width x ``pixel`` bytes at ``offset`` of the shared buffer.
 
-    Spikes have one bit per channel (c % 8 of byte c / 8), counts one byte.
+    Spikes have one bit per channel (c % 8 of byte c / 8), counts one byte, values of a stream two or four, lowest first.
     """
 
     node: int
@@ -29,7 +31,7 @@ class Edge:
     @property
     def pixel(self) -> int:
         channels = self.shape[0]
-        return channels if self.kind == "counts" else (channels + 7) // 8
+        return (channels + 7) // 8 if self.kind == "spikes" else channels * VALUE_BYTES[self.kind]
 
     @property
     def step(self) -> int:
@@ -100,7 +102,18 @@ class Plan:
         return "int16_t" if bounds.low.min() > -(2**15) and bounds.high.max() < 2**15 else "int32_t"
 
     def kind(self, node: int) -> str:
-        return self.ranges[node].kind
+        """Kind of a node's edge; of a stream "stream16" or "stream32", by what its values need."""
+        return stored_kind(self.ranges[node])
+
+    def behind(self, node: int) -> tuple[int, ...]:
+        """The stored edges that are read for the node's values: itself, or for a current what it is computed from."""
+        if self.kind(node) != "current":
+            return (node,)
+        return tuple(edge for s in ir.sources(self.graph.nodes[node]) for edge in self.behind(s))
+
+    def reads_input(self, node: int) -> bool:
+        """Does the C function of a stored node read the sample?"""
+        return any(0 in self.behind(s) for s in ir.sources(self.graph.nodes[node]))
 
     def repeats(self, node: int) -> bool:
         """Does a Lif that reads this node get the same current at every step, from a static sample?"""
@@ -122,10 +135,29 @@ def make_plan(graph: ir.Graph, streaming: bool) -> Plan:
     steps = 1 if streaming else graph.time_steps
     wanted = []
     for index in range(1, len(graph.nodes) - 1):
-        if ranges[index].kind in ("spikes", "counts"):
-            wanted.append(Edge(index, ranges[index].kind, shapes[index], steps, 0))
+        if ranges[index].kind != "current":
+            wanted.append(Edge(index, stored_kind(ranges[index]), shapes[index], steps, 0))
+    if streaming:
+        _refuse_steps(graph)
     placed, total = _place(wanted, _last_uses(graph, ranges))
     return Plan(graph, ranges, shapes, streaming, placed, total)
+
+
+def stored_kind(bounds: Range) -> str:
+    """The kind of an edge, with the bits of a stream's values."""
+    if bounds.kind != "stream":
+        return bounds.kind
+    return "stream16" if bounds.low.min() > -(2**15) and bounds.high.max() < 2**15 else "stream32"
+
+
+def _refuse_steps(graph: ir.Graph) -> None:
+    """What knows the number of a step is not stepped from outside."""
+    for index, node in enumerate(graph.nodes):
+        if isinstance(node, ir.Mix) or (isinstance(node, ir.Stream) and node.multiplier.shape[1] > 1):
+            name = graph.names[index] if graph.names else f"node {index}"
+            raise LoweringError(
+                f"{name!r} ({type(node).__name__}) differs from step to step, accepted: streaming=False"
+            )
 
 
 def _last_uses(graph: ir.Graph, ranges: list[Range]) -> list[int]:

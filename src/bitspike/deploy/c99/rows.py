@@ -9,9 +9,11 @@ __all__ = ["Adder", "value"]
 
 
 def value(kind: str, pixel: str, channel: str) -> str:
-    """C expression for a spike or count of one pixel."""
+    """C expression for a spike, count or, modulo 2^32, value of a stream, of one pixel."""
     if kind == "counts":
         return f"(uint32_t)({pixel})[{channel}]"
+    if kind in ("stream16", "stream32"):
+        return f"(uint32_t)value{kind[-2:]}({pixel}, {channel})"
     return f"((uint32_t)({pixel})[{channel} >> 3] >> ({channel} & 7u) & 1u)"
 
 

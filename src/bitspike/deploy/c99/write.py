@@ -146,6 +146,7 @@ def _buffers(source: Source, plan: Plan, row_type: str) -> tuple[str, int, int]:
             scratch += 4 * words
             lines.append(f"static union {{ int32_t wide[{words}]; int16_t narrow[{2 * words}]; }} currents_{slot};")
     lines.append("#define logits_of currents_0.wide")
+    scratch += source.function_bytes
     if source.plane_words:
         scratch += 4 * source.plane_words
         lines.append(f"static uint32_t planes[{source.plane_words}];")

@@ -64,11 +64,11 @@ def compile_wasm(graph: ir.Graph, test_samples: NDArray[np.uint8] | None = None)
 
 
 def spike_bytes(graph: ir.Graph) -> list[int]:
-    """Bytes of each Lif's spikes, in node order: T·H·W·ceil(C / 8), channel c in bit c % 8 of byte c // 8."""
+    """Bytes of the spikes of each Lif or Mix, in node order: T·H·W·ceil(C / 8), channel c in bit c % 8 of byte c // 8."""
     return [
         graph.time_steps * h * w * math.ceil(c / 8)
         for node, (c, h, w) in zip(graph.nodes, ir.node_shapes(graph), strict=True)
-        if isinstance(node, ir.Lif)
+        if isinstance(node, ir.Firing)
     ]
 
 

@@ -88,7 +88,7 @@ def _data(network: engine.Network, graph: ir.Graph, samples: PageSamples | None)
     first = graph.input
     shapes = ir.node_shapes(graph)
     names = network.names
-    lifs = [i for i, node in enumerate(graph.nodes) if isinstance(node, ir.Lif)]
+    lifs = [i for i, node in enumerate(graph.nodes) if isinstance(node, ir.Firing)]
     shape = (first.channels, first.height, first.width)
     inputs = np.empty((0, *network.input_shape), np.uint8) if samples is None else samples.inputs
     return {
