@@ -20,6 +20,7 @@ import bestformer_tables
 import compression_tables
 import engine_tables
 import former_tables
+import lif_tables
 import neuron_tables
 import training_tables
 import web_table
@@ -136,6 +137,11 @@ TABLES |= {f"neurons-{data}": partial(neuron_tables.neurons_table, data) for dat
 TABLES |= {f"neurons-{page}-claims": partial(neuron_tables.claims_table, page) for page in neuron_tables.CLAIMS}
 TABLES |= {"formers": former_tables.formers_table, "formers-claims": former_tables.claims_table}
 TABLES |= {f"engine-{name}": partial(engine_table, name) for name in engine_tables.TABLES}
+TABLES |= {
+    f"lif-{direction}-{threads}": partial(lif_tables.committed, threads, direction)
+    for direction in ("forward", "both")
+    for threads in (1, 2)
+}
 TABLES |= {f"training-{group}": partial(training_tables.committed, group) for group in ("libraries", "long")}
 
 

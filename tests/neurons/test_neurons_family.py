@@ -10,7 +10,7 @@ from torch import nn
 from bitspike import compress, deploy
 from bitspike.errors import ConfigError, LoweringError
 from bitspike.models import create_model
-from bitspike.neurons import ASN, LIF, NEURONS, PSN, MaskedPSN, Neuron, SlidingPSN, observe_rates
+from bitspike.neurons import ASN, LIF, NEURONS, PSN, MaskedPSN, Neuron, ReachingLIF, SlidingPSN, observe_rates
 
 OPTIONS = small_options("vggsnn") | {"T": 4}
 PARALLEL = [PSN, MaskedPSN, SlidingPSN]
@@ -43,7 +43,7 @@ def test_a_network_of_it_goes_through_a_state_dict(name: str) -> None:
     assert torch.equal(source(x), target(x))
 
 
-@pytest.mark.parametrize("name", [n for n, cls in NEURONS.items() if cls is not LIF])
+@pytest.mark.parametrize("name", [n for n, cls in NEURONS.items() if cls not in (LIF, ReachingLIF)])
 def test_deployment_refuses_it_by_name_with_the_reason(name: str) -> None:
     model = network(name)
     compress.apply(model, compress.QPSNN(weight_bits=4, edge_bits=8))
