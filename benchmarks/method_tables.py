@@ -23,6 +23,7 @@ import former_tables
 import lif_tables
 import neuron_tables
 import training_tables
+import transformer_tables
 import web_table
 from engine_tables import markdown
 
@@ -142,6 +143,7 @@ TABLES |= {
     for direction in ("forward", "both")
     for threads in (1, 2)
 }
+TABLES |= {"transformer": transformer_tables.committed}
 TABLES |= {f"training-{group}": partial(training_tables.committed, group) for group in ("libraries", "long")}
 
 
