@@ -21,6 +21,16 @@ def test_torch_network_equals_the_reference(name: str, seed: int) -> None:
     assert np.array_equal(found.numpy(), reference.run(graph, samples).logits)
 
 
+@pytest.mark.parametrize("name", list(stream_graphs.GRAPHS))
+@pytest.mark.parametrize("seed", range(3))
+def test_channels_may_stand_last(name: str, seed: int) -> None:
+    """The layout in which torch runs convolutions fastest, so the one a fair comparison tries as well."""
+    graph, samples = stream_graphs.GRAPHS[name](seed), stream_graphs.samples(seed)
+    network = torch_network(graph).double().to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    pixels = torch.from_numpy(samples).double().contiguous(memory_format=torch.channels_last)
+    assert np.array_equal(network(pixels).numpy(), reference.run(graph, samples).logits)
+
+
 def test_torch_network_equals_the_reference_on_frames() -> None:
     graph = stream_graphs.mixing(1)
     first = graph.nodes[0]

@@ -36,7 +36,7 @@ class StreamSum(nn.Module):
         for source, multiplier in zip(node.sources, node.multiplier, strict=True):
             folded = multiplier[0] if constant else np.ones_like(multiplier[0])
             self.currents.append(current(graph.nodes[source], folded, bias if constant else None))
-            factor = torch.ones(0) if constant else torch.from_numpy(multiplier).float()[:, None, :, None, None]
+            factor = torch.ones(0) if constant else torch.from_numpy(multiplier).float()  # (T, C)
             self.factors.append(nn.Parameter(factor, requires_grad=False))
             bias = None
         late = np.zeros_like(node.bias) if constant else node.bias
@@ -54,7 +54,7 @@ class StreamSum(nn.Module):
             if repeated:
                 value = torch.cat([value] * self.time_steps)
             if not self.constant:
-                value = (value.unflatten(0, (self.time_steps, -1)) * factor).flatten(0, 1)
+                value = (value.unflatten(0, (self.time_steps, -1)) * factor[:, None, :, None, None]).flatten(0, 1)
             total = value if total is None else total + value
         assert total is not None
         if not self.constant:
