@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 import pytest
 from graphs import random_weight
+from loader_files import refused
 from mutate import set_record
 from stream_nodes import STEPS, everything, finish, frames, front, lif, stream
 from test_engine_exact import assert_exact
-from test_engine_loader import refused
 from tests.engine import fuzz_graphs
 
 from bitspike import engine
