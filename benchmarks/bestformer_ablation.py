@@ -35,7 +35,7 @@ PLAN = TrainConfig(
     epochs=8,
     batch_size=25,
     optimizer="adamw",
-    learning_rate=5e-3,
+    learning_rate=0.04,  # of 0.005 to 0.08, by validation: results/bestformer/learning-rates.json
     weight_decay=0.06,
     warmup_epochs=0.5,
     augment=("flip",),
@@ -86,6 +86,7 @@ def main() -> None:
     parser.add_argument("--arms", nargs="+", choices=ARMS, default=list(ARMS))
     parser.add_argument("--train-samples", type=int, default=TRAIN_SAMPLES)
     parser.add_argument("--epochs", type=int, default=PLAN.epochs, help="of the students")
+    parser.add_argument("--learning-rate", type=float, default=PLAN.learning_rate, help="of the students")
     parser.add_argument("--teacher-epochs", type=int, default=TEACHER_PLAN.epochs)
     parser.add_argument("--test-samples", type=int, help="look at so many test images only, to try the study")
     options = parser.parse_args()
@@ -98,7 +99,7 @@ def main() -> None:
     bundle = recipes.load_data(Config(choice))
     if options.test_samples is not None:
         bundle = dataclasses.replace(bundle, test=bundle.test.take(np.arange(options.test_samples)))
-    plan = dataclasses.replace(PLAN, epochs=options.epochs)
+    plan = dataclasses.replace(PLAN, epochs=options.epochs, learning_rate=options.learning_rate)
     teacher_plan = dataclasses.replace(TEACHER_PLAN, epochs=options.teacher_epochs)
     result = study.begin(
         model=MODEL,
@@ -168,7 +169,8 @@ def run(arm: Arm, bundle: DataBundle, plan: TrainConfig, seed: int, teacher: nn.
     began = time.process_time()
     study.train(model, bundle, plan, seed, objective)
     spent = costs(model, began)
-    return tested(model, bundle) | spent
+    validation = learn.evaluate(model, bundle.validation).accuracy
+    return {"validation_accuracy": validation} | tested(model, bundle) | spent
 
 
 def costs(model: nn.Module, began: float) -> dict[str, float]:

@@ -47,6 +47,7 @@ QK: dict[str, Any] = {"name": "qkformer", "T": 4, "dim": 128, "depths": [1, 1, 1
 SNNVIT: dict[str, Any] = {"name": "snnvit", **FLAT}
 VARIANTS: dict[str, dict[str, Any]] = {
     "Spikingformer": {"name": "spikingformer", **FLAT},
+    "Spikingformer, CML": {"name": "spikingformer", **FLAT, "downsampling": "currents"},
     "QKFormer, token masks": {**QK, "embedding": "imagenet", "mixers": ["token", "token", "token"]},
     "SNN-ViT, mix": SNNVIT,
     "SNN-ViT, decoupled": {**SNNVIT, "gate": "decoupled"},
@@ -77,8 +78,9 @@ def main() -> None:
     parser.add_argument("--train-samples", type=int, default=TRAIN_SAMPLES)
     parser.add_argument("--test-samples", type=int, help="the first ones only, to try the study out")
     parser.add_argument("--epochs", type=int, default=PLAN.epochs)
+    parser.add_argument("--learning-rate", type=float, default=PLAN.learning_rate)
     options = parser.parse_args()
-    plan = dataclasses.replace(PLAN, epochs=options.epochs)
+    plan = dataclasses.replace(PLAN, epochs=options.epochs, learning_rate=options.learning_rate)
     choice = DataChoice("fashion-mnist", validation_fraction=VALIDATION_FRACTION, train_samples=options.train_samples)
     bundle = recipes.load_data(Config(choice, {}, 0))
     if options.test_samples is not None:

@@ -21,7 +21,9 @@ CLAIMS = (
     ("SNN-ViT, mix", "SNN-ViT, decoupled", ""),
     ("SNN-ViT, mix", "SNN-ViT, learned alpha", ""),
     ("SNN-ViT, mix", "Spikingformer", ""),
+    ("Spikingformer, CML", "Spikingformer", "+0.89 (CIFAR-100)"),
 )
+DEPLOYED = ("spikingformer", "qkformer", "snn-vit", "bestformer")  # folders of results/ with runs of a recipe
 
 
 def formers_table() -> str:
@@ -57,6 +59,34 @@ def claims_table() -> str:
         seeds = sorted(seed for variant, seed in found if variant == better and (worse, seed) in found)
         table.append([f"{better} over {worse}", points([found[better, s] - found[worse, s] for s in seeds]), paper])
     return markdown(["difference in points", "Fashion-MNIST", "paper"], table)
+
+
+def deployed_table() -> str:
+    """One row per run of a recipe: accuracies on the way to the artifact, its size, and one sample beside its rivals."""
+    table = []
+    for system in DEPLOYED:
+        for path in sorted((RESULT.parents[1] / system).glob("digits-seed*.json")):
+            result = json.loads(path.read_text())
+            accuracy = result["accuracy"]
+            trained = list(accuracy)[-3]  # the last stage before the fine-tuning on integers
+            times = {row["name"]: row for row in result["latency"] if row["batch"] == 1}
+            own = next(row for row in times.values() if row["runtime"] == "bitspike" and row["ratio"] == 1)
+            rivals = [f"{times[f'ONNX Runtime {kind}']['ratio']:.1f}x" for kind in ("fp32", "int8")]
+            table.append(
+                [
+                    system,
+                    result["seed"],
+                    *(f"{100 * accuracy[name]:.2f} %" for name in (trained, "engine")),
+                    result["artifact_bytes"],
+                    result["differing_bits"],
+                    f"{1e3 * own['median_s']:.3f}",
+                    *rivals,
+                ]
+            )
+    if not table:
+        return "Not measured."
+    header = ["recipe", "seed", "low-bit network", "engine", "artifact, bytes", "differing bits", "one sample, ms"]
+    return markdown([*header, "ONNX Runtime fp32", "int8"], table)
 
 
 def _rows() -> list[dict[str, Any]]:

@@ -136,7 +136,11 @@ def engine_table(name: str) -> str:
 
 TABLES |= {f"neurons-{data}": partial(neuron_tables.neurons_table, data) for data in neuron_tables.DATA}
 TABLES |= {f"neurons-{page}-claims": partial(neuron_tables.claims_table, page) for page in neuron_tables.CLAIMS}
-TABLES |= {"formers": former_tables.formers_table, "formers-claims": former_tables.claims_table}
+TABLES |= {
+    "formers": former_tables.formers_table,
+    "formers-claims": former_tables.claims_table,
+    "formers-deployed": former_tables.deployed_table,
+}
 TABLES |= {f"engine-{name}": partial(engine_table, name) for name in engine_tables.TABLES}
 TABLES |= {
     f"lif-{direction}-{threads}": partial(lif_tables.committed, threads, direction)

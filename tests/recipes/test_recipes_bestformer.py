@@ -1,4 +1,4 @@
-"""The BESTformer recipe: a teacher of its own network, then the binary student, kept without being deployed."""
+"""The BESTformer recipe: a teacher of its own network, then the binary student, and its artifact."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ SHORT = [
     "stages.0.train.epochs=1",
     "stages.1.train.epochs=1",
     "stages.1.train.batch_size=64",
+    "exact.epochs=1",
     "data.train_samples=128",
     'model={"name": "bestformer", "T": 2, "dim": 16, "depth": 1, "heads": 2, "patch": 2, "mlp_ratio": 1}',
 ]
@@ -32,14 +33,16 @@ def finished(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, dict[str, 
     return run, get_recipe("bestformer").run(config, run)
 
 
-def test_teacher_and_student_are_trained_and_reported(finished: tuple[Path, dict[str, Any]]) -> None:
+def test_teacher_and_student_are_trained_and_deployed(finished: tuple[Path, dict[str, Any]]) -> None:
     run, result = finished
-    assert list(result["accuracy"]) == ["teacher", "binary"] and list(result["history"]) == ["teacher", "binary"]
-    assert result["size"]["bytes"] < result["size"]["fp32_bytes"] / 3
+    assert list(result["history"]) == ["teacher", "binary", "exact"]
+    assert list(result["accuracy"]) == ["teacher", "binary", "exact", "engine"]
+    assert result["differing_bits"] == 0 and result["accuracy"]["engine"] == result["accuracy"]["exact"]
+    assert result["artifact_bytes"] < result["size"]["fp32_bytes"] / 3
     assert (run / "model.safetensors").exists() and json.loads((run / "result.json").read_text())[
         "method"
     ] == "bestformer"
-    assert recipes.RunDirectory(run).read_methods()[0] == compress.StandardizedBinary()
+    assert recipes.RunDirectory(run).read_methods()[0] == compress.StandardizedBinary(8)
 
 
 def test_a_resumed_run_gives_the_same_weights(finished: tuple[Path, dict[str, Any]], tmp_path: Path) -> None:
@@ -61,7 +64,7 @@ def test_shipped_configurations_use_the_released_loss(name: str) -> None:
     config = recipes.load_config("bestformer", name)
     student = config.stages[-1]
     assert student.distill == learn.two_head_distillation(0.5, label_smoothing=0.1)
-    assert student.methods() == [compress.StandardizedBinary()]
+    assert student.methods() == [compress.StandardizedBinary(8)]
     options = dict(config.model)
     assert create_model(options.pop("name"), **options).body.activations == "stored"
 

@@ -242,4 +242,7 @@ _register(
     "bestformer", "binary transformer on two reversible streams, taught by labels and a teacher (BESTformer, 2025)"
 )
 _register("sei-bwsnn", "binary weights, multiple shortcuts and distillation (self-ensemble inspired, 2025)")
+_register("spikingformer", "spiking transformer with a stream of currents, in 4 bits (Spikingformer, 2023)")
+_register("qkformer", "spiking transformer in stages, mixed by masks of queries, in 4 bits (QKFormer, 2024)")
+_register("snn-vit", "spiking transformer with saccadic attention, in 4 bits (SNN-ViT, 2025)")
 _register("sequential", "images one column per step, for any neuron by name (parallel spiking neurons, 2023)")
