@@ -7,11 +7,13 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from helpers import calibrate, small_images, small_model
 from web_chromium import Chromium, Page
 from web_compare import compare
 from web_networks import random_network
 
-from bitspike import engine
+from bitspike import deploy, engine
+from bitspike.compress import StandardizedBinary, apply
 from bitspike.data import DataBundle
 from bitspike.deploy import web
 
@@ -37,6 +39,20 @@ def test_every_bit_of_random_graphs(browser: Chromium, tmp_path: Path, seed: int
     compared = compare(page, network, samples)
     assert compared["differing_spikes"] == compared["differing_logits"] == 0
     assert compared["logits"] > 0 and page.complaints() == []
+
+
+@compiles
+@pytest.mark.parametrize("name", ["qkformer", "bestformer", "snnvit"])
+def test_every_bit_of_transformers(browser: Chromium, tmp_path: Path, name: str) -> None:
+    """Between them they have every node of streams, maps and masks."""
+    samples = small_images(name, SAMPLES_OF_RANDOM)
+    model = calibrate(apply(small_model(name), StandardizedBinary(8)), samples)
+    network = engine.load(deploy.compile(model, samples).to_bytes())
+    web.write_page(network, tmp_path / "page.html")
+    page = browser.open(tmp_path / "page.html")
+    compared = compare(page, network, samples.numpy())
+    assert compared["differing_spikes"] == compared["differing_logits"] == 0
+    assert compared["spikes"] > 0 and compared["firing_rate"] > 0 and page.complaints() == []
 
 
 @compiles
