@@ -11,6 +11,15 @@ from engine_tables import markdown
 
 ABLATION = "bestformer/fashion-mnist.json"
 MEMORY = "bestformer/memory.json"
+CLAIMS = (  # arm, the one it is compared with
+    ("binary weights, map of counts", "full precision, map of counts"),
+    ("binary", "binary weights, map of counts"),
+    ("binary, two streams", "binary"),
+    ("binary, taught", "binary"),
+    ("binary, two streams, taught", "binary"),
+    ("binary, two streams, taught", "full precision, map of counts, taught"),
+    ("full precision, map of counts, taught", "full precision, map of counts"),
+)
 COLUMNS = ("accuracy", "labels_head", "teacher_head", "firing_rate", "size_bytes", "cpu_seconds")
 
 
@@ -19,6 +28,19 @@ def ablation_table() -> str:
     if not (RESULTS / ABLATION).exists():
         return "Not measured yet."
     return compression_tables.variants_table(ABLATION, COLUMNS)
+
+
+def claims_table() -> str:
+    """Differences of test accuracy in points, paired by seed, then seed by seed."""
+    if not (RESULTS / ABLATION).exists():
+        return "Not measured yet."
+    rows = json.loads((RESULTS / ABLATION).read_text())["rows"]
+    found = {(row["variant"], row["seed"]): row["accuracy"] for row in rows}
+    table = []
+    for arm, other in CLAIMS:
+        pairs = [found[arm, s] - found[other, s] for v, s in found if v == arm and (other, s) in found]
+        table.append([f"{arm} over {other}", compression_tables.points(pairs), ", ".join(f"{100 * d:+.1f}" for d in pairs)])
+    return markdown(["difference in points", "mean ± standard deviation", "seed by seed"], table)
 
 
 def memory_table() -> str:

@@ -120,6 +120,7 @@ TABLES: dict[str, Callable[[], str]] = {
         "sei-bwsnn/digits.json", ("accuracy", "single_steps", "parameters")
     ),
     "bestformer": bestformer_tables.ablation_table,
+    "bestformer-claims": bestformer_tables.claims_table,
     "bestformer-memory": bestformer_tables.memory_table,
     "bestformer-rounding": bestformer_tables.rounding_table,
     "bits": lambda: compression_tables.variants_table("compress/bits-digits.json", ("accuracy", "artifact_bytes")),
