@@ -39,7 +39,9 @@ def claims_table() -> str:
     table = []
     for arm, other in CLAIMS:
         pairs = [found[arm, s] - found[other, s] for v, s in found if v == arm and (other, s) in found]
-        table.append([f"{arm} over {other}", compression_tables.points(pairs), ", ".join(f"{100 * d:+.1f}" for d in pairs)])
+        table.append(
+            [f"{arm} over {other}", compression_tables.points(pairs), ", ".join(f"{100 * d:+.1f}" for d in pairs)]
+        )
     return markdown(["difference in points", "mean ± standard deviation", "seed by seed"], table)
 
 
