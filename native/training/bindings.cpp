@@ -180,7 +180,8 @@ void conv_forward(Address input, Address weights, Address bias, Address out, std
                   std::size_t input_stride, bool turned, bool wide, unsigned threads) {
   const nb::gil_scoped_release release;
   const WinogradTask task{maps_of(input, images, height, width, inputs), in(weights), in(bias),
-                          reinterpret_cast<void*>(out), outputs, output_stride, input_stride, turned};
+                          reinterpret_cast<void*>(out), outputs, output_stride, input_stride, turned,
+                          streamed(in(out), images * height * width, outputs, wide)};
   winograd_forward(task, kernels().winograd[wide], number_size(wide), threads);
 }
 

@@ -32,7 +32,8 @@ struct WinogradTask {
   const void *weights, *bias;
   void* out;
   std::size_t outputs, output_stride, input_stride;  // of 3x3 weights, which have no gaps
-  bool turned;                                       // weights by 180 degrees
+  bool turned;    // weights by 180 degrees
+  bool streamed;  // results go past the caches; pixels start with a line of them
 };
 
 // by_weights[output][input][3][3] from the input and the gradient by the output.

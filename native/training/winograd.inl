@@ -47,12 +47,15 @@ void tile_points(const Maps& maps, std::size_t first, std::size_t from, std::siz
   using V = Lanes<T>;
   constexpr std::size_t kSize = Line::in;
   const std::size_t apart = between_points<T>(maps.channels, block), channels = in_panels(maps.channels, kPanel<T>);
-  const T* at[kSize * kSize];
+  std::array<const T*, kSize * kSize> at, next;
+  locate<T, kSize>(maps, first + from, kMargin, static_cast<const T*>(zeros), next.data());
   for (std::size_t tile = from; tile < to; ++tile) {
-    locate<T, kSize>(maps, first + tile, kMargin, static_cast<const T*>(zeros), at);
+    at = next;
+    locate<T, kSize>(maps, first + tile + 1, kMargin, static_cast<const T*>(zeros), next.data());
     for (std::size_t c = 0; c < channels; c += kLanes<V>) {
       T* out = static_cast<T*>(points) + c / kPanel<T> * kPanel<T> * block + tile * kPanel<T> + c % kPanel<T>;
       const auto put = [=](std::size_t i, std::size_t j, V v) { store<V>(out + (i * Line::out + j) * apart, v); };
+      for (const T* pixel : next) fetch(pixel + c);  // short pieces of memory, which are not foreseen
       if (c + kLanes<V> <= maps.channels) {
         both_sides<Line, V>([=, &at](std::size_t i, std::size_t j) { return load<V>(at[i * kSize + j] + c); }, put);
       } else {
@@ -115,7 +118,9 @@ void put_outputs(const WinogradTask& task, const T* points, std::size_t panel, s
       const auto get = [=](std::size_t i, std::size_t j) { return load<V>(from + (i * 6 + j) * apart); };
       if (top + kTile <= maps.height && left + kTile <= maps.width && channels == kLanes<V>) {
         both_sides<OutputLine, V>(get, [=, &task](std::size_t i, std::size_t j, V v) {
-          store<V>(out + (i * task.maps.width + j) * task.outputs, v + bias);
+          T* to = out + (i * task.maps.width + j) * task.outputs;
+          if (sizeof(V) == kMostBytes && task.streamed) return stream<V>(to, v + bias);  // a whole line of a cache
+          store<V>(to, v + bias);
         });
       } else {
         both_sides<OutputLine, V>(get, [=, &task](std::size_t i, std::size_t j, V v) {
@@ -153,6 +158,7 @@ void conv_forward(const WinogradTask& task, const void* weights, std::size_t fir
     }
     put_outputs<T>(task, out, panel, first, count, block);
   }
+  end_streams();
 }
 
 template <class T>

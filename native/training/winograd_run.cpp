@@ -11,9 +11,9 @@ namespace bitspike::training {
 namespace {
 
 constexpr std::size_t kLine = 64;               // bytes; no register is wider
-constexpr std::size_t kBlockBytes = 3 << 18;    // of the points that a thread works on: three quarters of a second cache
-constexpr std::size_t kChunkBytes = 4 << 20;    // of those that threads share for the gradients by weights
-constexpr std::size_t kMostTiles = 64;          // of a block
+constexpr std::size_t kBlockBytes = 3 << 17;    // of the points that a thread works on: well within a second cache
+constexpr std::size_t kChunkBytes = 6 << 20;    // of those that threads share for the gradients by weights
+constexpr std::size_t kMostTiles = 96;          // of a block
 constexpr std::size_t kWorthAThread = 1 << 18;  // products
 
 // Uninitialised memory that starts with a cache line.
