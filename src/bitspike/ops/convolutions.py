@@ -44,14 +44,14 @@ def spike_conv2d(
     return bit_conv2d(x, weight, bias, stride, padding, dilation, groups)
 
 
-def winograd_refusal(
-    x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int
-) -> str | None:
+def winograd_refusal(x: Tensor, weight: Tensor, stride: Pair, padding: Pair, dilation: Pair, groups: int) -> str | None:
     """Why this convolution would be torch's, None where it would be Winograd's."""
     if not _asked[0]:
         return "winograd_convolutions() is not in force"
     if torch.jit.is_tracing() or torch.compiler.is_exporting():
         return "a graph is exported, in which other tools know torch's own operators only"
+    if (reason := winograd.refusal(x, weight)) is not None:
+        return reason
     if weight.shape[2:] != (3, 3) or (tuple(stride), tuple(padding), tuple(dilation), groups) != GEOMETRY:
         return "its kernel is not 3x3 with stride 1, padding 1, dilation 1 and one group"
     if min(weight.shape[:2]) < LEAST_CHANNELS:
@@ -61,4 +61,4 @@ def winograd_refusal(
         return f"a map of {height}x{width} would leave more than half of its 4x4 tiles empty"
     if torch.is_autocast_enabled(x.device.type) and x.dtype != torch.float64:
         return "autocast asks for another precision"
-    return winograd.refusal(x, weight)
+    return None
