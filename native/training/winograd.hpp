@@ -6,8 +6,8 @@
 // so that a channel pair takes 36 products where the sum itself takes 144. Gradients are the adjoints: by the input the
 // same with the weights turned round, by the weights G' [sum over tiles of (B' in B) * (A g A')] G.
 //
-// Maps are [image][row][column][channel]. Points of tiles are [point][panel of channels][tile][channel], the rows of tiles
-// and of channels filled up with zeros, points a cache line further apart than that so that they meet in no cache set.
+// Maps are [image][row][column][channel]. Points of tiles are [point][panel of channels][tile][channel], channels filled up
+// with zeros, points a cache line further apart than that so that they do not all meet in one set of a cache.
 #pragma once
 
 #include <cstddef>

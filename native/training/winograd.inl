@@ -147,7 +147,12 @@ void conv_forward(const WinogradTask& task, const void* weights, std::size_t fir
         V sums[kRows<T>][2] = {};
         for (std::size_t c = 0; c < inputs; c += kPanel<T>) {
           const T* a = points + point * apart + c * block + tile * kPanel<T>;
-          add_products<T, 1, kPanel<T>>(sums, a, w + c * kPanel<T>, std::min(kPanel<T>, inputs - c));
+          V part[kRows<T>][2] = {};  // sums of sums: they round less
+          add_products<T, 1, kPanel<T>>(part, a, w + c * kPanel<T>, std::min(kPanel<T>, inputs - c));
+          for (std::size_t row = 0; row < kRows<T>; ++row) {
+            sums[row][0] += part[row][0];
+            sums[row][1] += part[row][1];
+          }
         }
         T* to = out + point * between_points<T>(kPanel<T>, block) + tile * kPanel<T>;
         for (std::size_t row = 0; row < kRows<T>; ++row, to += kPanel<T>) {

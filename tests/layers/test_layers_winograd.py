@@ -17,14 +17,14 @@ from bitspike.models import create_model
 from bitspike.neurons import LIF
 from bitspike.ops import winograd_convolutions
 
-OPTIONS = {"num_classes": 3, "T": 2, "input_shape": (2, 8, 8), "widths": (16, 18, "A", 20)}
+OPTIONS = {"num_classes": 3, "T": 2, "input_shape": (2, 8, 8), "widths": (24, 22, "A", 28)}
 PREPARED: dict[str, Callable[[nn.Module], nn.Module]] = {
     "real": lambda model: model,
     "binary": lambda model: apply(model, BinaryWeights()),
 }
 
 
-def spikes(channels: int = 16) -> Tensor:
+def spikes(channels: int = 24) -> Tensor:
     return (torch.rand(3, 5, channels, 8, 7) < 0.3).float()
 
 
@@ -48,14 +48,14 @@ def test_a_network_gets_the_gradients_of_torch_up_to_rounding(prepared: str) -> 
 def test_only_convolutions_that_qualify_change() -> None:
     x, few = spikes().flatten(0, 1), spikes(8).flatten(0, 1)
     layers = {
-        SpikeConv2d(16, 16, 3, padding=1): True,
-        SpikeConv2d(16, 16, 3, padding=1, padding_mode="circular"): False,
-        SpikeConv2d(16, 16, 3, padding="same"): False,
-        SpikeConv2d(16, 16, 3, padding=1, stride=2): False,
-        SpikeConv2d(16, 16, 3, padding=1, groups=2): False,
-        SpikeConv2d(16, 16, 5, padding=2): False,
-        SpikeConv2d(8, 16, 3, padding=1): False,
-        nn.Conv2d(16, 16, 3, padding=1): False,
+        SpikeConv2d(24, 24, 3, padding=1): True,
+        SpikeConv2d(24, 24, 3, padding=1, padding_mode="circular"): False,
+        SpikeConv2d(24, 24, 3, padding="same"): False,
+        SpikeConv2d(24, 24, 3, padding=1, stride=2): False,
+        SpikeConv2d(24, 24, 3, padding=1, groups=2): False,
+        SpikeConv2d(24, 24, 5, padding=2): False,
+        SpikeConv2d(8, 24, 3, padding=1): False,
+        nn.Conv2d(24, 24, 3, padding=1): False,
     }
     for layer, changes in layers.items():
         inputs = few if layer.in_channels == 8 else x
@@ -65,7 +65,7 @@ def test_only_convolutions_that_qualify_change() -> None:
 
 
 def test_a_checkpointed_unit_inside_repeats_its_forward_pass() -> None:
-    unit, x = disturb(SpikingUnit(LIF(), ConvBN(16, 20, 3))).double().eval(), spikes().double().requires_grad_()
+    unit, x = disturb(SpikingUnit(LIF(), ConvBN(24, 28, 3))).double().eval(), spikes().double().requires_grad_()
     found = []
     for run in (unit, lambda y: checkpoint(unit, y, use_reentrant=False)):
         unit.zero_grad()
@@ -78,7 +78,7 @@ def test_a_checkpointed_unit_inside_repeats_its_forward_pass() -> None:
 
 @pytest.mark.parametrize("trained", ["input", "weight"])
 def test_frozen_parts_get_no_gradient(trained: str) -> None:
-    layer, x = SpikeConv2d(16, 16, 3, padding=1), spikes().flatten(0, 1)
+    layer, x = SpikeConv2d(24, 24, 3, padding=1), spikes().flatten(0, 1)
     layer.requires_grad_(trained == "weight")
     x.requires_grad_(trained == "input")
     with winograd_convolutions():
@@ -87,7 +87,7 @@ def test_frozen_parts_get_no_gradient(trained: str) -> None:
 
 
 def test_a_unit_keeps_as_little_as_with_torch() -> None:
-    unit, x = disturb(SpikingUnit(LIF(), ConvBN(16, 16, 3))), spikes().requires_grad_()
+    unit, x = disturb(SpikingUnit(LIF(), ConvBN(24, 24, 3))), spikes().requires_grad_()
     parameters = {t.data_ptr() for t in (*unit.parameters(), *unit.buffers())}
     sizes = []
     for context in (nullcontext(), winograd_convolutions()):

@@ -29,11 +29,11 @@ Seen = dict[bool, set[str | None]]
 def train(digits: DataBundle, **options: object) -> tuple[nn.Module, Seen, list[dict[str, float]]]:
     """The model, what a convolution would have been in training (True) and in evaluation, and the history."""
     torch.manual_seed(0)
-    model = digits_net(digits.spec, widths=(16, 16, "P", 16), T=2)
+    model = digits_net(digits.spec, widths=(24, 24, "P", 24), T=2)
     seen: Seen = {True: set(), False: set()}
 
     def note(module: nn.Module, _: object) -> None:
-        shapes = torch.zeros(1, 16, 8, 8), torch.zeros(16, 16, 3, 3)
+        shapes = torch.zeros(4, 24, 8, 8), torch.zeros(24, 24, 3, 3)
         seen[module.training].add(winograd_refusal(*shapes, *GEOMETRY))
 
     model.register_forward_pre_hook(note)

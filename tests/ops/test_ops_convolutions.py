@@ -19,8 +19,10 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
     "padding": ({"padding": (0, 1)}, "padding 1"),
     "dilation": ({"dilation": (2, 2)}, "dilation 1"),
     "groups": ({"groups": 2}, "one group"),
-    "inputs": ({"inputs": 15}, "it has 15 inputs and 18 outputs, fewer than 16"),
-    "outputs": ({"outputs": 12}, "it has 16 inputs and 12 outputs, fewer than 16"),
+    "inputs": ({"inputs": 15, "outputs": 40}, "it has 15 inputs and 40 outputs, fewer than 16"),
+    "outputs": ({"inputs": 50, "outputs": 12}, "it has 50 inputs and 12 outputs, fewer than 16"),
+    "pairs": ({"outputs": 20}, "it has 24 inputs and 20 outputs, fewer than 16 or 512 pairs of them"),
+    "tiles": ({"samples": 3}, "3 maps of 7x8 have 12 tiles of 4x4, fewer than 16"),
     "small-map": ({"size": (5, 6)}, "a map of 5x6 would leave more than half of its 4x4 tiles empty"),
     "half": ({"dtype": torch.bfloat16}, "there is no kernel for torch.bfloat16"),
     "autocast": ({"autocast": True}, "autocast asks for another precision"),
@@ -28,14 +30,15 @@ REFUSED: dict[str, tuple[dict[str, Any], str]] = {
 
 
 def tensors(
-    inputs: int = 16,
-    outputs: int = 18,
+    samples: int = 4,
+    inputs: int = 24,
+    outputs: int = 22,
     size: tuple[int, int] = (7, 8),
     kernel: int = 3,
     groups: int = 1,
     dtype: torch.dtype = torch.float32,
 ) -> tuple[Tensor, Tensor, Tensor]:
-    x = (torch.rand(2, inputs, *size) < 0.3).to(dtype).requires_grad_()
+    x = (torch.rand(samples, inputs, *size) < 0.3).to(dtype).requires_grad_()
     weight = torch.randn(outputs, inputs // groups, kernel, kernel, dtype=dtype, requires_grad=True)
     return x, weight, torch.randn(outputs, dtype=dtype, requires_grad=True)
 
@@ -136,4 +139,4 @@ def test_operations_are_counted_as_ever() -> None:
     leaves = tensors()
     with winograd_convolutions(), FlopCounterMode(display=False) as counter:
         convolve(*leaves)
-    assert counter.get_total_flops() == 2 * 2 * 7 * 8 * 16 * 18 * 9
+    assert counter.get_total_flops() == 2 * 4 * 7 * 8 * 24 * 22 * 9
