@@ -27,6 +27,8 @@ namespace {
 
 #include "winograd_lines.inl"
 
+#include "winograd_points.inl"
+
 #include "winograd.inl"
 
 constexpr Kernels kKernels{BITSPIKE_TRAINING_LEVEL,
