@@ -17,17 +17,16 @@ import statistics
 import subprocess
 import sys
 import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-# glibc gives large freed blocks back to the system, and each step pays for getting them again, page by page.
-KEEPING = {"MALLOC_MMAP_THRESHOLD_": str(1 << 30), "MALLOC_TRIM_THRESHOLD_": str(1 << 34)}
-
 
 @dataclass(frozen=True)
 class Case:
-    """``chunk``: steps of a time checkpoint; ``keep``: the allocator keeps what is freed."""
+    """``chunk``: steps of a time checkpoint; ``keep``: the allocator keeps what is freed; ``winograd``: convolutions."""
 
     name: str
     network: str
@@ -36,6 +35,7 @@ class Case:
     compiled: bool = False
     chunk: int | None = None
     keep: bool = False
+    winograd: bool = False
 
 
 def cases(batch: int, steps: int, long: int) -> dict[str, list[Case]]:
@@ -43,6 +43,8 @@ def cases(batch: int, steps: int, long: int) -> dict[str, list[Case]]:
     short = [Case(name, name, batch, steps) for name in libraries]
     short.append(Case("plain torch, compiled", "plain torch", batch, steps, compiled=True))
     short += [Case(f"{n}, freed memory kept", n, batch, steps, keep=True) for n in ("plain torch", "bitspike")]
+    short.append(Case("bitspike, Winograd", "bitspike", batch, steps, winograd=True))
+    short.append(Case("bitspike, Winograd, freed memory kept", "bitspike", batch, steps, keep=True, winograd=True))
     few = max(1, batch * steps // long)
     rows = [Case("plain torch", "plain torch", few, long), Case("bitspike", "bitspike", few, long)]
     rows += [Case(f"bitspike, checkpointed({chunk})", "bitspike", few, long, chunk=chunk) for chunk in (4, 8)]
@@ -54,7 +56,7 @@ class Worker:
 
     def __init__(self, case: Case, threads: int) -> None:
         self.case = case
-        environment = os.environ | {"OMP_NUM_THREADS": str(threads)} | (KEEPING if case.keep else {})
+        environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
         command = [sys.executable, __file__, "--worker", json.dumps(asdict(case)), "--threads", str(threads)]
         self.process = subprocess.Popen(
             command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -89,6 +91,14 @@ def work(case: Case, threads: int) -> None:
     from torch.nn import functional as F
     from training_networks import NETWORKS
 
+    if case.keep:
+        from bitspike.learn import keep_freed_memory
+
+        if not keep_freed_memory():
+            sys.exit("this C library keeps no freed memory")
+    convolutions: Callable[[], AbstractContextManager[None]] = nullcontext
+    if case.winograd:
+        from bitspike.ops import winograd_convolutions as convolutions
     torch.set_num_threads(threads)
     torch.manual_seed(0)
     network = NETWORKS[case.network](case.steps).train()
@@ -108,10 +118,11 @@ def work(case: Case, threads: int) -> None:
 
     def step() -> None:
         optimizer.zero_grad(set_to_none=True)
-        if propagate is None:
-            loss_of(network(x)).backward()
-        else:
-            propagate(network, x, y, loss_of, torch.Tensor.backward)
+        with convolutions():
+            if propagate is None:
+                loss_of(network(x)).backward()
+            else:
+                propagate(network, x, y, loss_of, torch.Tensor.backward)
         optimizer.step()
 
     before = resident("VmRSS")

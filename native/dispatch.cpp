@@ -20,14 +20,14 @@ struct Features {
 
   Features() {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
-    constexpr unsigned kPopcnt = 1u << 23, kOsSaves = 1u << 27;   // leaf 1, ecx
+    constexpr unsigned kFma = 1u << 12, kPopcnt = 1u << 23, kOsSaves = 1u << 27;  // leaf 1, ecx
     constexpr unsigned kBmi = 1u << 3, kAvx2 = 1u << 5;           // leaf 7, ebx
     constexpr unsigned kAvx512 = 1u << 16 | 1u << 30 | 1u << 31;  // leaf 7, ebx: F, BW, VL
     constexpr unsigned kMore = 1u << 1 | 1u << 6 | 1u << 14;      // leaf 7, ecx: VBMI, VBMI2, VPOPCNTDQ
     constexpr unsigned kWide = 0x06, kWidest = 0xE6;              // registers that the system saves
     const auto has = [](unsigned word, unsigned bits) { return (word & bits) == bits; };
     unsigned a, b, c, d, saved, high;
-    if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, kPopcnt | kOsSaves)) return;
+    if (!__get_cpuid(1, &a, &b, &c, &d) || !has(c, kFma | kPopcnt | kOsSaves)) return;
     __asm__("xgetbv" : "=a"(saved), "=d"(high) : "c"(0));
     if (!__get_cpuid_count(7, 0, &a, &b, &c, &d)) return;
     avx2 = has(saved, kWide) && has(b, kBmi | kAvx2);

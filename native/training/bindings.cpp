@@ -171,6 +171,29 @@ std::vector<double> window_backward(Address current, Address by_output, Address 
                     task.tap_count() + task.threshold_count(), threads);
 }
 
+Maps maps_of(Address numbers, std::size_t images, std::size_t height, std::size_t width, std::size_t channels) {
+  return {in(numbers), images, height, width, channels};
+}
+
+void conv_forward(Address input, Address weights, Address bias, Address out, std::size_t images, std::size_t height,
+                  std::size_t width, std::size_t inputs, std::size_t outputs, std::size_t output_stride,
+                  std::size_t input_stride, bool turned, bool wide, unsigned threads) {
+  const nb::gil_scoped_release release;
+  const WinogradTask task{maps_of(input, images, height, width, inputs), in(weights), in(bias),
+                          reinterpret_cast<void*>(out), outputs, output_stride, input_stride, turned,
+                          streamed(in(out), images * height * width, outputs, wide)};
+  winograd_forward(task, kernels().winograd[wide], number_size(wide), threads);
+}
+
+void conv_by_weights(Address input, Address by_output, Address by_weights, std::size_t images, std::size_t height,
+                     std::size_t width, std::size_t inputs, std::size_t outputs, bool wide, unsigned threads) {
+  const nb::gil_scoped_release release;
+  const WinogradWeightTask task{maps_of(input, images, height, width, inputs),
+                                maps_of(by_output, images, height, width, outputs),
+                                reinterpret_cast<void*>(by_weights)};
+  winograd_by_weights(task, kernels().winograd[wide], number_size(wide), threads);
+}
+
 }  // namespace
 }  // namespace bitspike::training
 
@@ -182,4 +205,6 @@ NB_MODULE(_training, m) {
   m.def("scan_backward", &scan_backward);
   m.def("window_forward", &window_forward);
   m.def("window_backward", &window_backward);
+  m.def("winograd_forward", &conv_forward);
+  m.def("winograd_by_weights", &conv_by_weights);
 }

@@ -25,9 +25,16 @@ namespace {
 
 #include "window.inl"
 
+#include "winograd_lines.inl"
+
+#include "winograd_points.inl"
+
+#include "winograd.inl"
+
 constexpr Kernels kKernels{BITSPIKE_TRAINING_LEVEL,
                            {{scan_kernels<float>(), scan_kernels<double>()}},
-                           {{window_kernels<float>(), window_kernels<double>()}}};
+                           {{window_kernels<float>(), window_kernels<double>()}},
+                           {{winograd_kernels<float>(), winograd_kernels<double>()}}};
 
 }  // namespace
 }  // namespace bitspike::training

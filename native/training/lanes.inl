@@ -42,6 +42,12 @@ inline V spread(Number<V> value) {
   return V{} + value;
 }
 
+// The same without a sum: also where a compiler must mind the sign of zeros.
+template <class V>
+inline V everywhere(Number<V> value) {
+  return value - V{};
+}
+
 template <class V>
 inline V load(const Number<V>* from) {
   V value;
@@ -52,6 +58,19 @@ inline V load(const Number<V>* from) {
 template <class V>
 inline void store(Number<V>* to, V value) {
   std::memcpy(to, &value, sizeof value);
+}
+
+// a * b + c, rounded once where the level can: not for what is compared with a reference bit for bit.
+template <class V>
+inline V multiply_add(V a, V b, V c) {
+#if defined(__AVX512F__)
+  if constexpr (sizeof(V) == 64 && sizeof(Number<V>) == 4) return (V)_mm512_fmadd_ps((__m512)a, (__m512)b, (__m512)c);
+  if constexpr (sizeof(V) == 64 && sizeof(Number<V>) == 8) return (V)_mm512_fmadd_pd((__m512d)a, (__m512d)b, (__m512d)c);
+#elif defined(__FMA__)
+  if constexpr (sizeof(V) == 32 && sizeof(Number<V>) == 4) return (V)_mm256_fmadd_ps((__m256)a, (__m256)b, (__m256)c);
+  if constexpr (sizeof(V) == 32 && sizeof(Number<V>) == 8) return (V)_mm256_fmadd_pd((__m256d)a, (__m256d)b, (__m256d)c);
+#endif
+  return a * b + c;
 }
 
 // A store past the caches where the level has one; `to` is aligned to V. Followed by end_streams().

@@ -17,6 +17,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "winograd.hpp"
+
 namespace bitspike::training {
 
 enum class Kind : unsigned { hard, soft, ternary_hard, ternary_soft, integer };  // how it fires and resets
@@ -74,6 +76,7 @@ struct Kernels {
   const char* name;
   std::array<ScanKernels, 2> scan;
   std::array<WindowKernels, 2> window;
+  std::array<WinogradKernels, 2> winograd;
 };
 
 const Kernels* portable_kernels();

@@ -61,6 +61,16 @@ def train(
     accelerator: Annotated[str, typer.Option(help="Lightning Fabric accelerator: auto, cpu, cuda, ...")] = "auto",
     devices: Annotated[int, typer.Option(help="Devices or processes per machine; start several with torchrun.")] = 1,
     nodes: Annotated[int, typer.Option(help="Machines; start each with torchrun.")] = 1,
+    convolutions: Annotated[
+        str | None,
+        typer.Option(
+            help="torch, or winograd: training steps in fewer multiplications on a CPU, equal up to rounding."
+        ),
+    ] = None,
+    keep_freed_memory: Annotated[
+        bool,
+        typer.Option("--keep-freed-memory", help="Keep what tensors free for the next step: faster, more memory."),
+    ] = False,
     tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard scalars.")] = False,
     as_json: Json = False,
 ) -> None:
@@ -82,6 +92,8 @@ def train(
         f"runtime.accelerator={accelerator}",
         f"runtime.devices={devices}",
         f"runtime.nodes={nodes}",
+        *([] if convolutions is None else [f"runtime.convolutions={convolutions}"]),
+        *(["runtime.keep_freed_memory=true"] if keep_freed_memory else []),
     ]
     loaded = recipes.load_config(recipe, name, [*values, *settings])
     if data is not None and loaded.data.name != data:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from ..ops import bit_conv2d, bit_linear
+from ..ops import bit_linear, spike_conv2d
 
 __all__ = ["SpikeConv2d", "SpikeLinear"]
 
 
 class SpikeConv2d(nn.Conv2d):
     """``nn.Conv2d``: same outputs and gradients; of an input of spikes only the bits are kept for backward.
+
+    Inside ``winograd_convolutions()`` they are the same up to rounding, where that is faster.
 
     On a CPU in float32 channels stand last in memory, also in what follows: the layout convolutions are fastest in.
     """
@@ -20,7 +22,7 @@ class SpikeConv2d(nn.Conv2d):
         if self.padding_mode != "zeros" or isinstance(self.padding, str) or input.dim() != 4:
             return super()._conv_forward(input, weight, bias)
         geometry = self.stride, self.padding, self.dilation, self.groups
-        return bit_conv2d(_channels_last(input), weight, bias, *geometry)
+        return spike_conv2d(_channels_last(input), weight, bias, *geometry)
 
 
 class SpikeLinear(nn.Linear):

@@ -1,5 +1,6 @@
 """Losses, distillation, schedules and the Trainer."""
 
+from .allocator import keep_freed_memory
 from .checkpoint import load_checkpoint, load_weights, save_checkpoint, save_weights
 from .config import Runtime, TrainConfig
 from .distill import Distillation, Distiller, attach_projections, remove_projections
@@ -45,6 +46,7 @@ __all__ = [
     "check_teacher",
     "checkpointed",
     "evaluate",
+    "keep_freed_memory",
     "learning_rate_factor",
     "load_checkpoint",
     "load_weights",

@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 
 from ..errors import ConfigError
+from ..ops import winograd_convolutions
 
-__all__ = ["OPTIMIZERS", "PRECISIONS", "SCHEDULES", "Runtime", "TrainConfig"]
+__all__ = ["CONVOLUTIONS", "OPTIMIZERS", "PRECISIONS", "SCHEDULES", "Runtime", "TrainConfig"]
 
 OPTIMIZERS = ("sgd", "adamw")
 SCHEDULES = ("cosine", "step", "constant")
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed", "64-true")
+CONVOLUTIONS: dict[str, Callable[[], AbstractContextManager[None]]] = {  # what training steps run inside of
+    "torch": nullcontext,
+    "winograd": winograd_convolutions,
+}
 
 
 @dataclass(frozen=True)
@@ -55,9 +62,19 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class Runtime:
-    """Where to train: values of Lightning Fabric. Under torchrun, ``devices`` is the processes per machine."""
+    """Where and how to train: values of Lightning Fabric. Under torchrun, ``devices`` is the processes per machine.
+
+    convolutions: "torch", or "winograd" for fewer multiplications on a CPU, in training steps only; equal up to rounding.
+    keep_freed_memory: for the whole process, see :func:`bitspike.learn.keep_freed_memory`.
+    """
 
     accelerator: str = "auto"
     devices: int = 1
     nodes: int = 1
     strategy: str = "auto"
+    convolutions: str = "torch"
+    keep_freed_memory: bool = False
+
+    def __post_init__(self) -> None:
+        if self.convolutions not in CONVOLUTIONS:
+            raise ConfigError(f"convolutions is {self.convolutions!r}, accepted: {', '.join(CONVOLUTIONS)}")

@@ -19,8 +19,9 @@ from ..data import Augment, DataBundle, epoch_batches, num_batches
 from ..errors import ConfigError
 from ..layers import mean_over_time
 from ..ops import all_mean
+from .allocator import keep_freed_memory
 from .checkpoint import discard_checkpoints, load_checkpoint, save_checkpoint
-from .config import Runtime, TrainConfig
+from .config import CONVOLUTIONS, Runtime, TrainConfig
 from .evaluate import evaluate, to_model_input
 from .loss import BatchObjective, Objective, SpikeRegulation, objective_of_batch
 from .mixup import mixup
@@ -79,6 +80,8 @@ class Trainer:
 
         With ``resume`` a checkpoint in ``directory`` is continued (a finished one returns its records at once).
         """
+        if self.runtime.keep_freed_memory and not keep_freed_memory():
+            raise ConfigError("keep_freed_memory is true, accepted with the C library of GNU only: false")
         fabric = self._fabric()
         fabric.launch()
         optimizer = build_optimizer(model, self.config)
@@ -94,7 +97,8 @@ class Trainer:
         for epoch in range(len(history), self.config.epochs):
             if self.on_epoch is not None:
                 self.on_epoch(model, epoch / self.config.epochs)
-            record = self._epoch(fabric, wrapped, wrapped_optimizer, data, augment, epoch)
+            with CONVOLUTIONS[self.runtime.convolutions]():
+                record = self._epoch(fabric, wrapped, wrapped_optimizer, data, augment, epoch)
             validation = evaluate(model, data.validation) if len(data.validation) else None
             if validation is not None:
                 record |= {"validation_accuracy": validation.accuracy, "validation_loss": validation.loss}

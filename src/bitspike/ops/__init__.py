@@ -10,6 +10,7 @@ from .binarize import (
     standardize,
 )
 from .collective import all_maximum, all_mean, leave_processes
+from .convolutions import spike_conv2d, winograd_convolutions, winograd_refusal
 from .integer_levels import integer_levels, micro_steps, window_gradient_scale
 from .membrane import (
     LifRule,
@@ -44,6 +45,7 @@ from .stepping import (
 from .surrogate import SURROGATES, ATan, Rectangle, Sigmoid, Surrogate, Triangle, reach, spike
 from .temporal import band_matrix, band_taps, causal_filter, mix_steps
 from .threshold import soft_threshold
+from .winograd import winograd_conv2d
 
 from . import native, triton  # noqa: F401  # isort: skip  # register their kernels
 
@@ -121,6 +123,7 @@ __all__ = [
     "soft_threshold",
     "spatial_gradient",
     "spike",
+    "spike_conv2d",
     "standardize",
     "symmetric_levels",
     "ternary_advance",
@@ -132,4 +135,7 @@ __all__ = [
     "unwound_step",
     "weight_quantizer",
     "window_gradient_scale",
+    "winograd_conv2d",
+    "winograd_convolutions",
+    "winograd_refusal",
 ]

@@ -27,7 +27,7 @@ def bit_conv2d(
     x: Tensor, weight: Tensor, bias: Tensor | None, stride: Pair, padding: Pair, dilation: Pair, groups: int
 ) -> Tensor:
     """``F.conv2d``: ``x`` (N, C, H, W) and ``weight`` (M, C / groups, K, K) to (N, M, H', W')."""
-    if not _records(x, weight, bias):
+    if not records(x, weight, bias):
         return F.conv2d(x, weight, bias, stride, padding, dilation, groups)
     x, weight, bias = _autocast(x, weight, bias)
     with _full_precision(x.device.type):
@@ -37,7 +37,7 @@ def bit_conv2d(
 
 def bit_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """``F.linear``: ``x`` (..., C) and ``weight`` (M, C) to (..., M)."""
-    if not _records(x, weight, bias):
+    if not records(x, weight, bias):
         return F.linear(x, weight, bias)
     x, weight, bias = _autocast(x, weight, bias)
     with _full_precision(x.device.type):
@@ -47,7 +47,7 @@ def bit_linear(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def bit_max_pool2d(x: Tensor, kernel: Pair, stride: Pair, padding: Pair, dilation: Pair, ceil: bool) -> Tensor:
     """``F.max_pool2d`` of ``x`` (N, C, H, W); which value of a window was the largest is found again in backward."""
-    if not _records(x):
+    if not records(x):
         return F.max_pool2d(x, kernel, stride, padding, dilation, ceil)
     out: Tensor = _MaxPool2d.apply(x, (kernel, stride, padding, dilation, ceil))
     return out
@@ -57,7 +57,7 @@ def bit_avg_pool2d(
     x: Tensor, kernel: Pair, stride: Pair, padding: Pair, ceil: bool, count_padding: bool, divisor: int | None
 ) -> Tensor:
     """``F.avg_pool2d`` of ``x`` (N, C, H, W), which keeps nothing."""
-    if not _records(x):
+    if not records(x):
         return F.avg_pool2d(x, kernel, stride, padding, ceil, count_padding, divisor)
     out: Tensor = _AvgPool2d.apply(x, (kernel, stride, padding, ceil, count_padding, divisor))
     return out
@@ -66,7 +66,7 @@ def bit_avg_pool2d(
 class _Conv2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, geometry: tuple[Any, ...]) -> Tensor:
-        _keep(ctx, x if ctx.needs_input_grad[1] else None, weight)
+        keep(ctx, x if ctx.needs_input_grad[1] else None, weight)
         ctx.geometry, ctx.like = geometry, _shape_of(x)
         return F.conv2d(x, weight, bias, *geometry)
 
@@ -74,7 +74,7 @@ class _Conv2d(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         stride, padding, dilation, groups = ctx.geometry
-        x, weight = _kept(ctx)
+        x, weight = kept(ctx)
         x = _like(ctx.like) if x is None else x
         wanted = ctx.needs_input_grad[:3]
         done = torch.ops.aten.convolution_backward(
@@ -86,14 +86,14 @@ class _Conv2d(torch.autograd.Function):
 class _Linear(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-        _keep(ctx, x if ctx.needs_input_grad[1] else None, weight)
+        keep(ctx, x if ctx.needs_input_grad[1] else None, weight)
         return F.linear(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
         gradient = gradients[0]
-        x, weight = _kept(ctx)
+        x, weight = kept(ctx)
         by_x = gradient @ weight if ctx.needs_input_grad[0] else None
         rows = gradient.reshape(-1, gradient.shape[-1])
         by_weight = None if x is None else rows.t() @ x.reshape(-1, x.shape[-1])
@@ -103,14 +103,14 @@ class _Linear(torch.autograd.Function):
 class _MaxPool2d(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, window: tuple[Any, ...]) -> Tensor:
-        _keep(ctx, x)
+        keep(ctx, x)
         ctx.window = window
         return F.max_pool2d(x, *window)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor | None, ...]:
-        (x,) = _kept(ctx)
+        (x,) = kept(ctx)
         _, where = torch.ops.aten.max_pool2d_with_indices(x, *ctx.window)
         return torch.ops.aten.max_pool2d_with_indices_backward(gradients[0], x, *ctx.window, where), None
 
@@ -127,7 +127,7 @@ class _AvgPool2d(torch.autograd.Function):
         return torch.ops.aten.avg_pool2d_backward(gradients[0], _like(ctx.like), *ctx.window), None
 
 
-def _records(*tensors: Tensor | None) -> bool:
+def records(*tensors: Tensor | None) -> bool:
     """Whether a backward pass through these tensors may come, and custom functions may take part in it."""
     if not torch.is_grad_enabled() or torch.compiler.is_compiling() or torch.jit.is_tracing():
         return False
@@ -148,14 +148,14 @@ def _full_precision(device: str) -> AbstractContextManager[Any]:
     return torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext()
 
 
-def _keep(ctx: Any, x: Tensor | None, *others: Tensor) -> None:
+def keep(ctx: Any, x: Tensor | None, *others: Tensor) -> None:
     """Save ``x``, packed where it can be, and the others as they are."""
     packed = None if x is None else pack(x)
     ctx.packed = None if packed is None else (packed.code, packed.shape, packed.stride, packed.dtype)
     ctx.save_for_backward(x if packed is None else packed.data, *others)
 
 
-def _kept(ctx: Any) -> tuple[Tensor, ...]:
+def kept(ctx: Any) -> tuple[Tensor, ...]:
     x, *others = ctx.saved_tensors
     return (x if ctx.packed is None else unpack(Packed(x, *ctx.packed)), *others)
 
