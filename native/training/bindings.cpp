@@ -122,7 +122,7 @@ std::pair<double, double> scan_backward(Address current, Address by_output, Addr
   task.spatial = spatial;
   task.learned = learned;
   task.streamed = streamed(task.out, steps, features, wide);
-  const std::size_t scratch = steps * kAbreast * kMostBytes;
+  const std::size_t scratch = (steps + 2) * kAbreast * kMostBytes;
   const auto sums = for_blocks(task, kernels().scan[wide].backward[surrogate][kind], scratch, 2, threads);
   return {sums[0], sums[1]};
 }

@@ -19,13 +19,14 @@
 
 namespace bitspike::training {
 
-enum class Kind : unsigned { hard, soft, ternary_hard, ternary_soft, integer };  // how it fires and resets
-constexpr std::size_t kKinds = 5;
+// How it fires and resets.
+enum class Kind : unsigned { hard, soft, ternary_hard, ternary_soft, integer, reach_hard, reach_soft };
+constexpr std::size_t kKinds = 7;
 
 enum class Surrogate : unsigned { triangle, sigmoid, atan, rectangle };
 constexpr std::size_t kSurrogates = 4;
 
-constexpr std::size_t kAbreast = 4;     // registers of neurons that take a step together
+constexpr std::size_t kAbreast = 8;     // registers of neurons that take a step together
 constexpr std::size_t kMostBytes = 64;  // of a register
 
 struct ScanTask {
@@ -61,7 +62,7 @@ using WindowBlock = void (*)(const WindowTask& task, std::size_t first, std::siz
 
 struct ScanKernels {
   std::array<ScanBlock, kKinds> forward;
-  std::array<std::array<ScanBlock, kKinds>, kSurrogates> backward;  // scratch: [steps][kAbreast] registers
+  std::array<std::array<ScanBlock, kKinds>, kSurrogates> backward;  // scratch: [2 + steps][kAbreast] registers
 };
 
 struct WindowKernels {
