@@ -82,7 +82,8 @@ bool streamed(const void* out, std::size_t steps, std::size_t features, bool wid
 }
 
 void scan_forward(Address current, Address out, std::size_t steps, std::size_t features, std::size_t current_stride,
-                  bool wide, unsigned kind, double leak, double gain, double threshold, unsigned threads) {
+                  bool wide, unsigned kind, double leak, double gain, double threshold, double strength, double decay,
+                  unsigned threads) {
   require(kind < kKinds, "unknown kind of neuron");
   const nb::gil_scoped_release release;
   ScanTask task{};
@@ -94,6 +95,8 @@ void scan_forward(Address current, Address out, std::size_t steps, std::size_t f
   task.leak = leak;
   task.gain = gain;
   task.threshold = threshold;
+  task.strength = strength;
+  task.decay = decay;
   task.streamed = streamed(task.out, steps, features, wide);
   for_blocks(task, kernels().scan[wide].forward[kind], 0, 0, threads);
 }
@@ -102,8 +105,8 @@ void scan_forward(Address current, Address out, std::size_t steps, std::size_t f
 std::pair<double, double> scan_backward(Address current, Address by_output, Address out, std::size_t steps,
                                         std::size_t features, std::size_t current_stride, std::size_t by_output_stride,
                                         bool wide, unsigned kind, double leak, double gain, double threshold,
-                                        unsigned surrogate, double shape, bool detach_reset, bool spatial, bool learned,
-                                        unsigned threads) {
+                                        double strength, double decay, unsigned surrogate, double shape,
+                                        bool detach_reset, bool spatial, bool learned, unsigned threads) {
   require(kind < kKinds && surrogate < kSurrogates, "unknown kind of neuron or surrogate");
   const nb::gil_scoped_release release;
   ScanTask task{};
@@ -117,12 +120,14 @@ std::pair<double, double> scan_backward(Address current, Address by_output, Addr
   task.leak = leak;
   task.gain = gain;
   task.threshold = threshold;
+  task.strength = strength;
+  task.decay = decay;
   task.shape = shape;
   task.detach_reset = detach_reset;
   task.spatial = spatial;
   task.learned = learned;
   task.streamed = streamed(task.out, steps, features, wide);
-  const std::size_t scratch = (steps + 2) * kAbreast * kMostBytes;
+  const std::size_t scratch = scan_scratch(static_cast<Kind>(kind), steps);
   const auto sums = for_blocks(task, kernels().scan[wide].backward[surrogate][kind], scratch, 2, threads);
   return {sums[0], sums[1]};
 }

@@ -23,6 +23,10 @@ namespace {
 
 #include "scan.inl"
 
+#include "adaptive.inl"
+
+#include "kinds.inl"
+
 #include "window.inl"
 
 constexpr Kernels kKernels{BITSPIKE_TRAINING_LEVEL,

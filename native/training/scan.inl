@@ -90,6 +90,14 @@ void forward_columns(const ScanTask& task, const N neuron, std::size_t first) {
   }
 }
 
+template <std::size_t kUnits, class V>
+void add_learned(const ScanTask& task, const V* by_leak, const V* by_gain, double* sums) {
+  for (std::size_t k = 0; task.learned && k < kUnits; ++k) {
+    sums[0] += total(by_leak[k]);
+    sums[1] += total(by_gain[k]);
+  }
+}
+
 // `scratch`: [2 + steps][kUnits], two sums for the learned numbers and the membranes of all steps. Rows lie too far apart
 // for the processor to foresee the next ones, and where they lie a power of two apart, all of them share a few places of
 // the first cache: what the neurons after the next ones need is asked for early, and into the second cache.
@@ -126,10 +134,7 @@ void backward_columns(const ScanTask& task, const N neuron, std::size_t first, v
       if (t > 0) by_leak[k] += by_u * neuron.rest((u - kUnits)[k]);
     }
   }
-  for (std::size_t k = 0; learned && k < kUnits; ++k) {
-    sums[0] += total(by_leak[k]);
-    sums[1] += total(by_gain[k]);
-  }
+  add_learned<kUnits>(task, by_leak, by_gain, sums);
 }
 
 // Calls columns(registers, zero of the width, first neuron) for many registers side by side, for single ones, and for the
@@ -161,21 +166,4 @@ void backward_block(const ScanTask& task, std::size_t first, std::size_t count, 
     const N<V, S, kHard> neuron{static_cast<T>(task.threshold), S<V>(task.shape)};
     backward_columns<units, V>(task, neuron, at, scratch, sums);
   });
-}
-
-template <class T, template <class> class S>
-constexpr std::array<ScanBlock, kKinds> backward_kinds() {
-  return {{backward_block<T, Binary, S, true>, backward_block<T, Binary, S, false>, backward_block<T, Ternary, S, true>,
-          backward_block<T, Ternary, S, false>, backward_block<T, Integer, S, false>,
-          backward_block<T, Reaching, S, true>, backward_block<T, Reaching, S, false>}};
-}
-
-template <class T>
-constexpr ScanKernels scan_kernels() {
-  return {{{forward_block<T, Binary, NoSurrogate, true>, forward_block<T, Binary, NoSurrogate, false>,
-           forward_block<T, Ternary, NoSurrogate, true>, forward_block<T, Ternary, NoSurrogate, false>,
-           forward_block<T, Integer, NoSurrogate, false>, forward_block<T, Reaching, NoSurrogate, true>,
-           forward_block<T, Reaching, NoSurrogate, false>}},
-          {{backward_kinds<T, Triangle>(), backward_kinds<T, Sigmoid>(), backward_kinds<T, ATan>(),
-           backward_kinds<T, Rectangle>()}}};
 }
