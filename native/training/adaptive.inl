@@ -33,6 +33,7 @@ struct Adaptive {
 template <std::size_t kUnits, class V, class N>
 void forward_adaptive(const ScanTask& task, const N neuron, std::size_t first) {
   using T = Number<V>;
+  constexpr std::size_t kNumbers = kUnits * kLanes<V>;
   const T leak = static_cast<T>(task.leak), gain = static_cast<T>(task.gain);
   const bool streamed = task.streamed;
   const T* x = static_cast<const T*>(task.current) + first;
@@ -40,6 +41,7 @@ void forward_adaptive(const ScanTask& task, const N neuron, std::size_t first) {
   V carry[kUnits] = {}, adaptation[kUnits] = {};
   for (std::size_t t = 0; t < task.steps; ++t, x += task.current_stride, out += task.features) {
     for (std::size_t k = 0; k < kUnits; ++k) {
+      if (streamed) fetch(x + 2 * kNumbers + k * kLanes<V>);
       const V u = leak * carry[k] + gain * load<V>(x + k * kLanes<V>), v = neuron.raised(adaptation[k]);
       const V s = neuron.fire(u, v);
       carry[k] = neuron.rest(u, v);

@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../dispatch.hpp"
+#include "pages.hpp"
 #include "tasks.hpp"
 #include "threads.hpp"
 
@@ -76,9 +77,11 @@ std::vector<double> for_blocks(const Task& task, Kernel kernel, std::size_t scra
   return total;
 }
 
-bool streamed(const void* out, std::size_t steps, std::size_t features, bool wide) {
+bool streamed(void* out, std::size_t steps, std::size_t features, bool wide) {
   const std::size_t row = features * number_size(wide);
-  return steps * row >= kBeyondCaches && row % kMostBytes == 0 && reinterpret_cast<Address>(out) % kMostBytes == 0;
+  if (steps * row < kBeyondCaches) return false;
+  ask_for_large_pages(out, steps * row);
+  return row % kMostBytes == 0 && reinterpret_cast<Address>(out) % kMostBytes == 0;
 }
 
 void scan_forward(Address current, Address out, std::size_t steps, std::size_t features, std::size_t current_stride,

@@ -1,8 +1,8 @@
 // The neurons with a leak: what they fire and keep, and blocks of them over all steps. Included by kernels.inl.
 
-// Spikes 0 and 1, fired above the threshold or (kReach) from it on. Hard: the membrane is 0 after a spike; soft: less by
-// the threshold. The comparison chooses what the reference multiplies by the spike: the same numbers, and the next step
-// waits less for them. u - u is 0 and, as 0 * u is, undefined where u is infinite.
+// Spikes 0 and 1, fired above the threshold or (kReach) from it on. Hard: the membrane is 0 after a spike; soft: less
+// by the threshold. The comparison chooses what the reference multiplies by the spike: the same numbers, and the next
+// step waits less for them. u - u is 0 and, as 0 * u is, undefined where u is infinite.
 template <class V, template <class> class S, bool kHard, bool kReach>
 struct BinaryOf {
   Number<V> threshold;
@@ -72,10 +72,13 @@ inline void put(bool streamed, Number<V>* to, V value) {
   }
 }
 
-// kUnits registers of neurons side by side, starting at `first`, through all steps.
+// kUnits registers of neurons side by side, starting at `first`, through all steps. Rows lie too far apart for the
+// processor to foresee the next ones, and where they lie a power of two apart, all of them share a few places of the
+// first cache: what the neurons after the next ones need is asked for early, and into the second cache.
 template <std::size_t kUnits, class V, class N>
 void forward_columns(const ScanTask& task, const N neuron, std::size_t first) {
   using T = Number<V>;
+  constexpr std::size_t kNumbers = kUnits * kLanes<V>;
   const T leak = static_cast<T>(task.leak), gain = static_cast<T>(task.gain);
   const bool streamed = task.streamed;
   const T* x = static_cast<const T*>(task.current) + first;
@@ -83,6 +86,7 @@ void forward_columns(const ScanTask& task, const N neuron, std::size_t first) {
   V carry[kUnits] = {};
   for (std::size_t t = 0; t < task.steps; ++t, x += task.current_stride, out += task.features) {
     for (std::size_t k = 0; k < kUnits; ++k) {
+      if (streamed) fetch(x + 2 * kNumbers + k * kLanes<V>);
       const V u = leak * carry[k] + gain * load<V>(x + k * kLanes<V>);
       carry[k] = neuron.rest(u);
       put<V>(streamed, out + k * kLanes<V>, neuron.fire(u));
@@ -98,9 +102,7 @@ void add_learned(const ScanTask& task, const V* by_leak, const V* by_gain, doubl
   }
 }
 
-// `scratch`: [2 + steps][kUnits], two sums for the learned numbers and the membranes of all steps. Rows lie too far apart
-// for the processor to foresee the next ones, and where they lie a power of two apart, all of them share a few places of
-// the first cache: what the neurons after the next ones need is asked for early, and into the second cache.
+// `scratch`: [2 + steps][kUnits], two sums for the learned numbers and the membranes of all steps.
 template <std::size_t kUnits, class V, class N>
 void backward_columns(const ScanTask& task, const N neuron, std::size_t first, void* scratch, double* sums) {
   using T = Number<V>;
@@ -137,14 +139,14 @@ void backward_columns(const ScanTask& task, const N neuron, std::size_t first, v
   add_learned<kUnits>(task, by_leak, by_gain, sums);
 }
 
-// Calls columns(registers, zero of the width, first neuron) for many registers side by side, for single ones, and for the
-// last neurons one by one.
+// Calls columns(registers, zero of the width, first neuron) for many registers side by side, for single ones, and for
+// the last neurons one by one.
 template <class T, class Columns>
 void in_columns(std::size_t first, std::size_t count, const Columns& columns) {
   using V = Lanes<T>;
   const std::size_t end = first + count;
-  const std::integral_constant<std::size_t, kAbreast> abreast;
-  const std::integral_constant<std::size_t, 1> alone;
+  const std::integral_constant<std::size_t, kAbreast> abreast{};
+  const std::integral_constant<std::size_t, 1> alone{};
   for (; first + kAbreast * kLanes<V> <= end; first += kAbreast * kLanes<V>) columns(abreast, V{}, first);
   for (; first + kLanes<V> <= end; first += kLanes<V>) columns(alone, V{}, first);
   for (; first < end; ++first) columns(alone, T{}, first);

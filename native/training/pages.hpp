@@ -1,0 +1,24 @@
+// Pages of 2 MiB for large results. Memory that comes fresh from the operating system is cleared when first written to,
+// and page by page of 4 kB that takes several times as long as the kernel that writes.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
+namespace bitspike::training {
+
+// A wish: where the system does not grant it, or knows no such pages, nothing changes.
+inline void ask_for_large_pages([[maybe_unused]] void* from, [[maybe_unused]] std::size_t bytes) {
+#if defined(__linux__)
+  constexpr std::uintptr_t kLarge = 1 << 21;
+  const auto first = reinterpret_cast<std::uintptr_t>(from), last = first + bytes;
+  const std::uintptr_t begin = (first + kLarge - 1) / kLarge * kLarge, end = last / kLarge * kLarge;
+  if (begin < end) madvise(reinterpret_cast<void*>(begin), end - begin, MADV_HUGEPAGE);
+#endif
+}
+
+}  // namespace bitspike::training
