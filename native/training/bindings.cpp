@@ -77,11 +77,15 @@ std::vector<double> for_blocks(const Task& task, Kernel kernel, std::size_t scra
   return total;
 }
 
-bool streamed(void* out, std::size_t steps, std::size_t features, bool wide) {
+void* result(Address out, std::size_t steps, std::size_t features, bool wide) {
+  void* const to = reinterpret_cast<void*>(out);
+  ask_for_large_pages(to, steps * features * number_size(wide));
+  return to;
+}
+
+bool streamed(const void* out, std::size_t steps, std::size_t features, bool wide) {
   const std::size_t row = features * number_size(wide);
-  if (steps * row < kBeyondCaches) return false;
-  ask_for_large_pages(out, steps * row);
-  return row % kMostBytes == 0 && reinterpret_cast<Address>(out) % kMostBytes == 0;
+  return steps * row >= kBeyondCaches && row % kMostBytes == 0 && reinterpret_cast<Address>(out) % kMostBytes == 0;
 }
 
 void scan_forward(Address current, Address out, std::size_t steps, std::size_t features, std::size_t current_stride,
@@ -91,7 +95,7 @@ void scan_forward(Address current, Address out, std::size_t steps, std::size_t f
   const nb::gil_scoped_release release;
   ScanTask task{};
   task.current = in(current);
-  task.out = reinterpret_cast<void*>(out);
+  task.out = result(out, steps, features, wide);
   task.steps = steps;
   task.features = features;
   task.current_stride = current_stride;
@@ -115,7 +119,7 @@ std::pair<double, double> scan_backward(Address current, Address by_output, Addr
   ScanTask task{};
   task.current = in(current);
   task.by_output = in(by_output);
-  task.out = reinterpret_cast<void*>(out);
+  task.out = result(out, steps, features, wide);
   task.steps = steps;
   task.features = features;
   task.current_stride = current_stride;
@@ -141,7 +145,7 @@ void window_forward(Address current, Address taps, Address threshold, Address ou
   const nb::gil_scoped_release release;
   WindowTask task{};
   task.current = in(current);
-  task.out = reinterpret_cast<void*>(out);
+  task.out = result(out, steps, features, wide);
   task.steps = steps;
   task.features = features;
   task.current_stride = current_stride;
@@ -163,7 +167,7 @@ std::vector<double> window_backward(Address current, Address by_output, Address 
   WindowTask task{};
   task.current = in(current);
   task.by_output = in(by_output);
-  task.out = reinterpret_cast<void*>(out);
+  task.out = result(out, steps, features, wide);
   task.steps = steps;
   task.features = features;
   task.current_stride = current_stride;
