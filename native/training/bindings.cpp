@@ -12,6 +12,7 @@
 #include <vector>
 
 #include "../dispatch.hpp"
+#include "pages.hpp"
 #include "tasks.hpp"
 #include "threads.hpp"
 
@@ -76,24 +77,33 @@ std::vector<double> for_blocks(const Task& task, Kernel kernel, std::size_t scra
   return total;
 }
 
+void* result(Address out, std::size_t steps, std::size_t features, bool wide) {
+  void* const to = reinterpret_cast<void*>(out);
+  ask_for_large_pages(to, steps * features * number_size(wide));
+  return to;
+}
+
 bool streamed(const void* out, std::size_t steps, std::size_t features, bool wide) {
   const std::size_t row = features * number_size(wide);
   return steps * row >= kBeyondCaches && row % kMostBytes == 0 && reinterpret_cast<Address>(out) % kMostBytes == 0;
 }
 
 void scan_forward(Address current, Address out, std::size_t steps, std::size_t features, std::size_t current_stride,
-                  bool wide, unsigned kind, double leak, double gain, double threshold, unsigned threads) {
+                  bool wide, unsigned kind, double leak, double gain, double threshold, double strength, double decay,
+                  unsigned threads) {
   require(kind < kKinds, "unknown kind of neuron");
   const nb::gil_scoped_release release;
   ScanTask task{};
   task.current = in(current);
-  task.out = reinterpret_cast<void*>(out);
+  task.out = result(out, steps, features, wide);
   task.steps = steps;
   task.features = features;
   task.current_stride = current_stride;
   task.leak = leak;
   task.gain = gain;
   task.threshold = threshold;
+  task.strength = strength;
+  task.decay = decay;
   task.streamed = streamed(task.out, steps, features, wide);
   for_blocks(task, kernels().scan[wide].forward[kind], 0, 0, threads);
 }
@@ -102,14 +112,14 @@ void scan_forward(Address current, Address out, std::size_t steps, std::size_t f
 std::pair<double, double> scan_backward(Address current, Address by_output, Address out, std::size_t steps,
                                         std::size_t features, std::size_t current_stride, std::size_t by_output_stride,
                                         bool wide, unsigned kind, double leak, double gain, double threshold,
-                                        unsigned surrogate, double shape, bool detach_reset, bool spatial, bool learned,
-                                        unsigned threads) {
+                                        double strength, double decay, unsigned surrogate, double shape,
+                                        bool detach_reset, bool spatial, bool learned, unsigned threads) {
   require(kind < kKinds && surrogate < kSurrogates, "unknown kind of neuron or surrogate");
   const nb::gil_scoped_release release;
   ScanTask task{};
   task.current = in(current);
   task.by_output = in(by_output);
-  task.out = reinterpret_cast<void*>(out);
+  task.out = result(out, steps, features, wide);
   task.steps = steps;
   task.features = features;
   task.current_stride = current_stride;
@@ -117,12 +127,14 @@ std::pair<double, double> scan_backward(Address current, Address by_output, Addr
   task.leak = leak;
   task.gain = gain;
   task.threshold = threshold;
+  task.strength = strength;
+  task.decay = decay;
   task.shape = shape;
   task.detach_reset = detach_reset;
   task.spatial = spatial;
   task.learned = learned;
   task.streamed = streamed(task.out, steps, features, wide);
-  const std::size_t scratch = steps * kAbreast * kMostBytes;
+  const std::size_t scratch = scan_scratch(static_cast<Kind>(kind), steps);
   const auto sums = for_blocks(task, kernels().scan[wide].backward[surrogate][kind], scratch, 2, threads);
   return {sums[0], sums[1]};
 }
@@ -133,7 +145,7 @@ void window_forward(Address current, Address taps, Address threshold, Address ou
   const nb::gil_scoped_release release;
   WindowTask task{};
   task.current = in(current);
-  task.out = reinterpret_cast<void*>(out);
+  task.out = result(out, steps, features, wide);
   task.steps = steps;
   task.features = features;
   task.current_stride = current_stride;
@@ -155,7 +167,7 @@ std::vector<double> window_backward(Address current, Address by_output, Address 
   WindowTask task{};
   task.current = in(current);
   task.by_output = in(by_output);
-  task.out = reinterpret_cast<void*>(out);
+  task.out = result(out, steps, features, wide);
   task.steps = steps;
   task.features = features;
   task.current_stride = current_stride;

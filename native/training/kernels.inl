@@ -23,6 +23,10 @@ namespace {
 
 #include "scan.inl"
 
+#include "adaptive.inl"
+
+#include "kinds.inl"
+
 #include "window.inl"
 
 #include "winograd_lines.inl"

@@ -90,10 +90,10 @@ inline void end_streams() {
 #endif
 }
 
-// Asks for what stands there; past the end of a sequence it does nothing.
+// Asks for what stands there, into the second cache; past the end of a sequence it does nothing.
 inline void fetch([[maybe_unused]] const void* from) {
 #if defined(__GNUC__)
-  __builtin_prefetch(from);
+  __builtin_prefetch(from, 0, 2);
 #endif
 }
 

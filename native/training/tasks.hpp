@@ -21,13 +21,23 @@
 
 namespace bitspike::training {
 
-enum class Kind : unsigned { hard, soft, ternary_hard, ternary_soft, integer };  // how it fires and resets
-constexpr std::size_t kKinds = 5;
+enum class Kind : unsigned {  // how it fires and resets
+  hard,
+  soft,
+  ternary_hard,
+  ternary_soft,
+  integer,
+  reach_hard,
+  reach_soft,
+  adaptive_hard,  // see adaptive.inl
+  adaptive_soft
+};
+constexpr std::size_t kKinds = 9;
 
 enum class Surrogate : unsigned { triangle, sigmoid, atan, rectangle };
 constexpr std::size_t kSurrogates = 4;
 
-constexpr std::size_t kAbreast = 4;     // registers of neurons that take a step together
+constexpr std::size_t kAbreast = 8;     // registers of neurons that take a step together
 constexpr std::size_t kMostBytes = 64;  // of a register
 
 struct ScanTask {
@@ -35,12 +45,13 @@ struct ScanTask {
   void* out;                        // outputs, or the gradient by the current
   std::size_t steps, features, current_stride, by_output_stride;
   double leak, gain;
-  double threshold;   // of an integer neuron: its largest output
-  double shape;       // the surrogate's width or slope
-  bool detach_reset;  // no gradient through the reset's spike
-  bool spatial;       // no gradient through the carried membrane
-  bool learned;       // sums[0] and sums[1] get the gradients by leak and gain
-  bool streamed;      // results go past the caches; rows are aligned to a register
+  double threshold;        // of an integer neuron: its largest output
+  double strength, decay;  // of an adaptive neuron: how far its threshold rises and how slowly it falls
+  double shape;            // the surrogate's width or slope
+  bool detach_reset;       // no gradient through the reset's spike
+  bool spatial;            // no gradient through the carried membrane; not of an adaptive neuron
+  bool learned;            // sums[0] and sums[1] get the gradients by leak and gain
+  bool streamed;           // results go past the caches; rows are aligned to a register
 };
 
 struct WindowTask {
@@ -63,8 +74,13 @@ using WindowBlock = void (*)(const WindowTask& task, std::size_t first, std::siz
 
 struct ScanKernels {
   std::array<ScanBlock, kKinds> forward;
-  std::array<std::array<ScanBlock, kKinds>, kSurrogates> backward;  // scratch: [steps][kAbreast] registers
+  std::array<std::array<ScanBlock, kKinds>, kSurrogates> backward;  // scratch: see scan_scratch()
 };
+
+// Bytes that backward needs beside its arguments, for `kind`.
+constexpr std::size_t scan_scratch(Kind kind, std::size_t steps) {
+  return (2 + steps * (kind < Kind::adaptive_hard ? 1 : 2)) * kAbreast * kMostBytes;
+}
 
 struct WindowKernels {
   WindowBlock forward;

@@ -11,7 +11,19 @@ import torch
 from torch import Tensor
 
 from bitspike.compress import PowerOfTwoMembrane
-from bitspike.neurons import ASN, LIF, NEURONS, PLIF, PSN, AdaptiveLIF, IntegerLIF, Neuron, SlidingPSN, TernaryLIF
+from bitspike.neurons import (
+    ASN,
+    LIF,
+    NEURONS,
+    PLIF,
+    PSN,
+    AdaptiveLIF,
+    IntegerLIF,
+    Neuron,
+    ReachingLIF,
+    SlidingPSN,
+    TernaryLIF,
+)
 from bitspike.ops import (
     Backend,
     LeakyProgram,
@@ -42,7 +54,8 @@ REFUSED: dict[str, tuple[Callable[[], Neuron], torch.dtype, str]] = {
     "integer-large": (lambda: IntegerLIF(1 << 23), torch.float32, "its largest integer is above 4194304"),
     "shift": (lambda: LIF(leak_shift=2), torch.float32, "the leak is not a factor"),
     "surrogate": (lambda: LIF(surrogate=Narrower()), torch.float32, "there is no kernel for the surrogate Narrower"),
-    "adaptive": (AdaptiveLIF, torch.float32, "no kernel knows AdaptiveLIF"),
+    "adaptive-quantized": (lambda: AdaptiveLIF(membrane=membrane()), torch.float32, "the stored membrane is quantized"),
+    "reaching-quantized": (lambda: ReachingLIF(membrane=membrane()), torch.float32, "the stored membrane is quantized"),
     "asn": (ASN, torch.float32, "the window of levels is learned"),
     "psn": (PSN, torch.float32, "a full matrix over time is a product, torch's own"),
     "mixed": (SlidingPSN, torch.float64, "the taps and the current are of different dtypes or devices"),
@@ -60,7 +73,7 @@ def test_what_runs_on_the_reference_says_why_and_gives_its_results(case: str) ->
         assert torch.equal(neuron(current), outputs)
 
 
-@pytest.mark.parametrize("neuron", [LIF, PLIF, TernaryLIF, IntegerLIF, SlidingPSN])
+@pytest.mark.parametrize("neuron", [LIF, PLIF, ReachingLIF, TernaryLIF, AdaptiveLIF, IntegerLIF, SlidingPSN])
 def test_kernels_are_the_default(neuron: type[Neuron]) -> None:
     choice = neuron().backend(torch.randn(2, 3))
     assert (choice.name, choice.reason) == ("native", "")
@@ -116,6 +129,15 @@ def test_missing_kernels_are_an_error_that_says_what_to_do() -> None:
     assert done.returncode and "bitspike._training, the compiled training kernels, is missing" in done.stderr
 
 
-@pytest.mark.parametrize("part", [{"reset": lambda u, s, v: u}, {"temporal": lambda u: u}], ids=["reset", "temporal"])
+def test_an_adaptive_threshold_takes_no_gradient_within_the_step() -> None:
+    program = LeakyProgram("adaptive_hard", 1.0, Triangle(), 0.5, spatial=True, strength=1.0, decay=0.5)
+    reason = "an adaptive threshold carries gradients to earlier steps, too"
+    assert choose(torch.randn(2, 3), program).reason == reason
+
+
+PARTS = [{"reset": lambda u, s, v: u}, {"temporal": lambda u: u}, {"fire": lambda v, surrogate: (v > 1).to(v.dtype)}]
+
+
+@pytest.mark.parametrize("part", PARTS, ids=["reset", "temporal", "fire"])
 def test_rules_with_functions_of_the_users_own_have_no_program(part: dict) -> None:
-    assert lif_program(LifRule(**part)) == "the reset or the temporal gradient is not one of this library's"
+    assert lif_program(LifRule(**part)) == "the spike, the reset or the temporal gradient is not one of this library's"

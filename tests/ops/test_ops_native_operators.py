@@ -7,11 +7,19 @@ import torch
 from helpers import close
 from torch import Tensor
 
-from bitspike.neurons import LIF, PLIF, IntegerLIF, Neuron, SlidingPSN, TernaryLIF
+from bitspike.neurons import LIF, PLIF, AdaptiveLIF, IntegerLIF, Neuron, ReachingLIF, SlidingPSN, TernaryLIF
 from bitspike.ops import ATan, reference_only
 from bitspike.ops.native import leaky, window
 
-NEURONS = [LIF(0.6, decay_input=True), PLIF(2.5, decay_input=True), TernaryLIF(), IntegerLIF(), SlidingPSN(3)]
+NEURONS = [
+    LIF(0.6, decay_input=True),
+    PLIF(2.5, decay_input=True),
+    ReachingLIF(),
+    TernaryLIF(),
+    AdaptiveLIF(),
+    IntegerLIF(),
+    SlidingPSN(3),
+]
 LAYOUTS = {
     "channels-last": lambda: torch.randn(3, 2, 4, 5, 6).permute(0, 1, 4, 2, 3),
     "transposed": lambda: torch.randn(3, 5, 7).transpose(1, 2),
@@ -88,7 +96,7 @@ def test_compiles_with_inductor_among_other_operations() -> None:
 
 
 CHECKS = ("test_schema", "test_autograd_registration", "test_faketensor", "test_aot_dispatch_dynamic")
-SETTINGS = (0.5, 1.0, 0, 1.0, 2, 2.0, False, False)
+SETTINGS = (0.5, 1.0, 0, 1.0, 0.0, 0.0, 2, 2.0, False, False)
 
 
 @pytest.mark.parametrize("layout", ["channels-last", "every-second-step", "offset"])

@@ -9,7 +9,17 @@ arXiv 1803.09574)::
 from __future__ import annotations
 
 from ..errors import ConfigError
-from ..ops import Advance, MembraneQuantizer, Surrogate, Triangle, adaptive_advance, multiplicative_leak
+from ..ops import (
+    STORED,
+    Advance,
+    LeakyProgram,
+    MembraneQuantizer,
+    Program,
+    Surrogate,
+    Triangle,
+    adaptive_advance,
+    multiplicative_leak,
+)
 from .lif import RESETS
 from .registry import register_neuron
 from .stepped import Stepped, check_choice, check_unit_range
@@ -66,6 +76,19 @@ class AdaptiveLIF(Stepped):
             RESETS[self.reset],
             self.detach_reset,
             self.membrane,
+        )
+
+    def program(self) -> Program | str:
+        if self.membrane is not None:
+            return STORED
+        return LeakyProgram(
+            f"adaptive_{self.reset}",
+            self.threshold,
+            self.surrogate,
+            self.leak,
+            detach_reset=self.detach_reset,
+            strength=self.strength,
+            decay=self.decay,
         )
 
     def extra_repr(self) -> str:

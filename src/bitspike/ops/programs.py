@@ -18,7 +18,7 @@ from .membrane import (
     soft_reset,
     spatial_gradient,
 )
-from .surrogate import Surrogate, spike
+from .surrogate import Surrogate, reach, spike
 
 __all__ = ["STORED", "LeakyProgram", "Program", "WindowProgram", "lif_program"]
 
@@ -29,9 +29,11 @@ STORED = "the stored membrane is quantized"
 class LeakyProgram:
     """Neurons with a leak, from a resting membrane c: u = leak * c + gain * x, s = fire(u), c = rest(u, s).
 
-    kind: "hard", "soft" (binary spikes), "ternary_hard", "ternary_soft", or "integer", whose ``threshold`` is the largest
-    integer and whose surrogate is not used. leak, gain: numbers, or scalars that get a gradient. spatial: gradients do not
-    flow through the carried membrane.
+    kind: "hard", "soft" (binary spikes above the threshold), "reach_hard", "reach_soft" (from the threshold on),
+    "ternary_hard", "ternary_soft", "adaptive_hard", "adaptive_soft" (the threshold is threshold + strength * a, and after
+    each step a = decay * a + (1 - decay) * s), or "integer", whose ``threshold`` is the largest integer and whose surrogate
+    is not used. leak, gain: numbers, or scalars that get a gradient. spatial: gradients do not flow through the carried
+    membrane.
     """
 
     kind: str
@@ -41,6 +43,8 @@ class LeakyProgram:
     gain: float | Tensor = 1.0
     detach_reset: bool = False
     spatial: bool = False
+    strength: float = 0.0
+    decay: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -64,11 +68,10 @@ def lif_program(rule: LifRule) -> LeakyProgram | str:
     """The program of ``rule``, or why there is none."""
     if rule.store is not None:
         return STORED
-    if rule.fire is not spike:
-        return "it fires at its threshold, not only above it"
     if type(rule.leak) is not MultiplicativeLeak:
         return "the leak is not a factor"
-    if rule.reset not in KINDS or rule.temporal not in SPATIAL:
-        return "the reset or the temporal gradient is not one of this library's"
-    leak, kind, spatial = rule.leak.factor, KINDS[rule.reset], SPATIAL[rule.temporal]
+    fires = "" if rule.fire is spike else "reach_" if rule.fire is reach else None
+    if fires is None or rule.reset not in KINDS or rule.temporal not in SPATIAL:
+        return "the spike, the reset or the temporal gradient is not one of this library's"
+    leak, kind, spatial = rule.leak.factor, fires + KINDS[rule.reset], SPATIAL[rule.temporal]
     return LeakyProgram(kind, rule.threshold, rule.surrogate, leak, rule.gain, bool(rule.detach_reset), spatial)

@@ -17,9 +17,19 @@ from .memory import empty_rows, kernel_of, kernels, like_rows, once, rows, trace
 
 __all__ = ["refusal", "run"]
 
-KINDS = {"hard": 0, "soft": 1, "ternary_hard": 2, "ternary_soft": 3, "integer": 4}
+KINDS = {
+    "hard": 0,
+    "soft": 1,
+    "ternary_hard": 2,
+    "ternary_soft": 3,
+    "integer": 4,
+    "reach_hard": 5,
+    "reach_soft": 6,
+    "adaptive_hard": 7,
+    "adaptive_soft": 8,
+}
 LARGEST = 1 << 22  # integer that a float32 still rounds to by adding and subtracting a constant
-Settings = tuple[float, float, int, float, int, float, bool, bool]  # leak and gain to spatial, see _leaky
+Settings = tuple[float, float, int, float, float, float, int, float, bool, bool]  # leak and gain to spatial, see _leaky
 
 
 def refusal(current: Tensor, program: LeakyProgram) -> str | None:
@@ -29,6 +39,8 @@ def refusal(current: Tensor, program: LeakyProgram) -> str | None:
             return f"the {name} is not a scalar on the device of the current"
     if program.kind == "integer" and program.threshold > LARGEST:
         return f"its largest integer is above {LARGEST}"
+    if program.spatial and program.kind.startswith("adaptive"):
+        return "an adaptive threshold carries gradients to earlier steps, too"
     return memory.refusal(current, program.surrogate)
 
 
@@ -41,6 +53,8 @@ def run(current: Tensor, program: LeakyProgram) -> Tensor:
         gain_value,
         KINDS[program.kind],
         program.threshold,
+        program.strength,
+        program.decay,
         *kernel_of(program.surrogate),
         program.detach_reset,
         program.spatial,
@@ -87,12 +101,14 @@ def _leaky(
     gain_value: float,
     kind: int,
     threshold: float,
+    strength: float,
+    decay: float,
     surrogate: int,
     shape: float,
     detach_reset: bool,
     spatial: bool,
 ) -> Tensor:
-    settings = (leak_value, gain_value, kind, threshold, surrogate, shape, detach_reset, spatial)
+    settings = (leak_value, gain_value, kind, threshold, strength, decay, surrogate, shape, detach_reset, spatial)
     return _forward(rows(current), leak, gain, settings)
 
 
@@ -106,13 +122,15 @@ def _leaky_backward(
     gain_value: float,
     kind: int,
     threshold: float,
+    strength: float,
+    decay: float,
     surrogate: int,
     shape: float,
     detach_reset: bool,
     spatial: bool,
 ) -> tuple[Tensor, Tensor]:
     """Gradient of the current, and those of leak and gain (2,), float64, 0 where they are not learned."""
-    settings = (leak_value, gain_value, kind, threshold, surrogate, shape, detach_reset, spatial)
+    settings = (leak_value, gain_value, kind, threshold, strength, decay, surrogate, shape, detach_reset, spatial)
     by_current, *sums = _backward(gradient, rows(current), leak, gain, settings)
     return by_current, torch.tensor(sums, dtype=torch.float64)
 
@@ -143,7 +161,7 @@ _leaky.register_autograd(_differentiate, setup_context=_keep)
 
 
 def _forward(current: Tensor, leak: Tensor | None, gain: Tensor | None, settings: Settings) -> Tensor:
-    leak_value, gain_value, kind, threshold, *_ = settings
+    leak_value, gain_value, kind, threshold, strength, decay, *_ = settings
     out = empty_rows(current)
     if out.numel():
         kernels.scan_forward(
@@ -157,6 +175,8 @@ def _forward(current: Tensor, leak: Tensor | None, gain: Tensor | None, settings
             leak_value if leak is None else leak.item(),
             gain_value if gain is None else gain.item(),
             threshold,
+            strength,
+            decay,
             torch.get_num_threads(),
         )
     return out
@@ -165,7 +185,7 @@ def _forward(current: Tensor, leak: Tensor | None, gain: Tensor | None, settings
 def _backward(
     gradient: Tensor, current: Tensor, leak: Tensor | None, gain: Tensor | None, settings: Settings
 ) -> tuple[Tensor, float, float]:
-    leak_value, gain_value, kind, threshold, surrogate, shape, detach_reset, spatial = settings
+    leak_value, gain_value, kind, threshold, strength, decay, surrogate, shape, detach_reset, spatial = settings
     gradient, out = like_rows(gradient, current), empty_rows(current)
     if not out.numel():
         return out, 0.0, 0.0
@@ -182,6 +202,8 @@ def _backward(
         leak_value if leak is None else leak.item(),
         gain_value if gain is None else gain.item(),
         threshold,
+        strength,
+        decay,
         surrogate,
         shape,
         detach_reset,
