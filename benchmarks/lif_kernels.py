@@ -28,6 +28,7 @@ from lif_rivals import LIBRARIES, plain_loop, rivals
 from torch import Tensor
 
 from bitspike import measure
+from bitspike.learn import keep_freed_memory
 from bitspike.measure.timing import interleaved
 from bitspike.neurons import LIF
 from bitspike.ops import ATan, reference_only
@@ -46,7 +47,10 @@ def main() -> int:
     parser.add_argument("--patience", type=float, default=0.7, help="seconds that a rival's call may take")
     parser.add_argument("--quick", action="store_true", help="one thread, T 4 and 16")
     parser.add_argument("--json", type=Path, help="also write every figure to this file")
+    parser.add_argument("--keep-freed-memory", action="store_true", help="by the allocator, for all; see learn.Runtime")
     options = parser.parse_args()
+    if options.keep_freed_memory and not keep_freed_memory():
+        raise SystemExit("--keep-freed-memory needs the C library of GNU")
     if options.quick:
         options.threads, options.steps = [1], [4, 16]
     result: dict[str, Any] = {

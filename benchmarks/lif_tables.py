@@ -8,7 +8,7 @@ from typing import Any
 
 from engine_tables import markdown
 
-RESULT = Path(__file__).resolve().parent.parent / "results" / "neurons" / "lif-cpu.json"
+RESULTS = Path(__file__).resolve().parent.parent / "results" / "neurons"
 NAMES = ("bitspike", "copy", "torch.compile loop", "torch loop", "spikingjelly", "snntorch", "norse", "sinabs")
 
 
@@ -31,8 +31,8 @@ def _cell(times: dict[str, dict[str, float]], name: str) -> str:
     return f"{1e3 * seconds:.3g} ms" if name == "bitspike" else f"{seconds / ours:.2f}x"
 
 
-def committed(threads: int, direction: str) -> str:
-    """The table of the committed result."""
-    if not RESULT.exists():
+def committed(threads: int, direction: str, name: str = "lif-cpu.json") -> str:
+    """The table of a committed result."""
+    if not (RESULTS / name).exists():
         return "Not measured."
-    return table(json.loads(RESULT.read_text())["columns"], threads, direction)
+    return table(json.loads((RESULTS / name).read_text())["columns"], threads, direction)

@@ -148,6 +148,9 @@ TABLES |= {
     for direction in ("forward", "both")
     for threads in (1, 2)
 }
+TABLES |= {
+    f"lif-kept-{threads}": partial(lif_tables.committed, threads, "both", "lif-cpu-kept.json") for threads in (1, 2)
+}
 TABLES |= {"transformer": transformer_tables.committed}
 TABLES |= {f"training-{group}": partial(training_tables.committed, group) for group in ("libraries", "long")}
 
